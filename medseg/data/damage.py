@@ -1,0 +1,94 @@
+"""What is missing or damaged in the voxel data of an NRRD, MHA or MHD file.
+
+ITK reads compressed data without its checksum, or gives whatever was in memory, and prints about missing data
+on stderr. So it is looked at here before ITK reads.
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+__all__ = ["damage"]
+
+_BYTES = {
+    "CHAR": 1,
+    "UCHAR": 1,
+    "SHORT": 2,
+    "USHORT": 2,
+    "INT": 4,
+    "UINT": 4,
+    "LONG": 4,
+    "ULONG": 4,
+    "LONG_LONG": 8,
+    "ULONG_LONG": 8,
+    "FLOAT": 4,
+    "DOUBLE": 8,
+}
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with the voxel data, or None; None also where only ITK can tell (lists of data files).
+
+    Raises:
+        OSError, ValueError: the file cannot be read.
+    """
+    return _nrrd(path) if path.suffix.lower() == ".nrrd" else _metaimage(path)
+
+
+def _nrrd(path: Path) -> str | None:
+    """Gzipped data in the file itself; ITK reports what is missing in other encodings."""
+    fields, start = _header(path, ":", last=None)
+    if fields.get("encoding") not in ("gzip", "gz") or "data file" in fields or "datafile" in fields:
+        return None
+    return _stream(path, start, 0)
+
+
+def _metaimage(path: Path) -> str | None:
+    fields, start = _header(path, "=", last="ElementDataFile")
+    name = fields.get("ElementDataFile", "")
+    size = _BYTES.get(fields.get("ElementType", "").removeprefix("MET_"))
+    if size is None or not name or name.startswith("LIST") or "%" in name:
+        return None
+    for count in (*fields.get("DimSize", "").split(), fields.get("ElementNumberOfChannels", "1")):
+        size *= int(count)
+    data = path if name == "LOCAL" else path.parent / name
+    if not data.is_file():
+        return f"its data file {name} is missing"
+    if data != path:
+        start = max(int(fields.get("HeaderSize", "0")), 0)
+    if fields.get("CompressedData", "").lower() == "true":
+        return _stream(data, start, size)
+    return _missing(data.stat().st_size - start, size)
+
+
+def _header(path: Path, separator: str, last: str | None) -> tuple[dict[str, str], int]:
+    """The fields up to the one named `last`, or to an empty line, and where the data begins."""
+    fields = {}
+    with path.open("rb") as file:
+        while line := file.readline(4096):
+            key, _, value = line.decode("latin-1").partition(separator)
+            fields[key.strip()] = value.strip()
+            if key.strip() == (last or ""):
+                break
+        return fields, file.tell()
+
+
+def _stream(path: Path, start: int, size: int) -> str | None:
+    """Whether the zlib or gzip stream from `start` is whole, by its checksum, and holds `size` bytes."""
+    stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    found = 0
+    with path.open("rb") as file:
+        file.seek(start)
+        try:
+            while not stream.eof and (chunk := file.read(1 << 20)):
+                while chunk and not stream.eof:
+                    found += len(stream.decompress(chunk, 1 << 24))
+                    chunk = stream.unconsumed_tail
+        except zlib.error as error:
+            return str(error)
+    return _missing(found, size) if stream.eof else "the compressed data ends early"
+
+
+def _missing(found: int, size: int) -> str | None:
+    return f"{found} bytes of voxels, expected {size}" if found < size else None

@@ -1,0 +1,126 @@
+"""NRRD and MetaImage (MHA, MHD) files through SimpleITK, in nibabel's axis order and RAS+."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813 - its own documentation's name
+from numpy.typing import DTypeLike, NDArray
+
+from medseg.data.damage import damage
+from medseg.data.geometry import Geometry
+from medseg.errors import InputError
+from medseg.files import writing
+
+__all__ = ["read_itk", "read_itk_geometry", "write_itk"]
+
+sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK prints to stderr; what matters is checked here
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def read_itk_geometry(path: Path) -> Geometry:
+    """The grid of a file that SimpleITK reads; reads the header only. Its LPS becomes RAS+."""
+    return _geometry(path, _reader(path))
+
+
+def read_itk(path: Path, dtype: DTypeLike | None) -> tuple[NDArray[Any], Geometry]:
+    """The voxels `(X, Y, Z)` as `dtype` or as what is stored, and their grid."""
+    reader = _reader(path)
+    geometry = _geometry(path, reader)
+    try:
+        problem = damage(path)
+        stored = None if problem else sitk.GetArrayFromImage(reader.Execute())
+    except (RuntimeError, OSError, ValueError) as error:
+        problem = _line(error)
+    if problem or stored is None:
+        raise InputError(
+            f"{path}: truncated or damaged: the header promises {geometry.shape} voxels, which cannot be read"
+            f" ({problem}); copy or export it again"
+        )
+    array = stored.reshape(geometry.shape[::-1]).transpose()  # SimpleITK's first axis is the slowest, Z
+    with np.errstate(all="ignore"):  # what overflows becomes infinite, which the caller counts
+        return np.asarray(array, dtype=dtype), geometry
+
+
+def write_itk(path: Path, labels: NDArray[Any], geometry: Geometry) -> None:
+    """Writes `(X, Y, Z)` compressed on that grid, as NRRD, MHA or MHD by the suffix of `path`.
+
+    An MHD's voxels go into `NAME.zraw` beside it.
+    """
+    image = sitk.GetImageFromArray(np.ascontiguousarray(labels.transpose()))
+    affine = _LPS_TO_RAS @ geometry.affine
+    spacing = np.array(geometry.spacing)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+    if path.suffix.lower() != ".mhd":
+        with writing(path) as temporary:
+            _save(image, path, temporary)
+        return
+    # the header names its data file, so both are written under their own names first
+    with (
+        writing(path) as header,
+        writing(path.with_suffix(".zraw")) as data,
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder,
+    ):
+        made = Path(folder) / path.name
+        _save(image, path, made)
+        made.replace(header)
+        made.with_suffix(".zraw").replace(data)
+
+
+def _save(image: Any, path: Path, temporary: Path) -> None:
+    try:
+        sitk.WriteImage(image, str(temporary), useCompression=True)
+        # ITK does not report every failed write (a full disk), so what was written is read again
+        same = np.array_equal(
+            sitk.GetArrayFromImage(sitk.ReadImage(str(temporary))), sitk.GetArrayViewFromImage(image)
+        )
+    except RuntimeError as error:
+        raise InputError(
+            f"{path}: cannot be written ({_line(error)}); free space or choose another output folder"
+        ) from error
+    if not same:
+        raise InputError(f"{path}: not written completely; free space or choose another output folder")
+
+
+def _reader(path: Path) -> Any:
+    reader = sitk.ImageFileReader()
+    try:
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise InputError(
+            f"{path}: not readable as {path.suffix[1:].upper()} ({_line(error)}); copy or export it again"
+        ) from error
+    return reader
+
+
+def _geometry(path: Path, reader: Any) -> Geometry:
+    components = reader.GetNumberOfComponents()
+    if components != 1 or "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
+        what = "complex" if components == 1 else f"{components} values a voxel (colour or vectors)"
+        raise InputError(f"{path}: {what}, expected one real number a voxel; export one channel a file")
+    stored = tuple(reader.GetSize())
+    shape = stored
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3:
+        raise InputError(
+            f"{path}: {len(shape)}-D image of shape {stored}, expected 3-D; save one volume a file"
+        )
+    direction = np.array(reader.GetDirection()).reshape(len(stored), len(stored))[:3, :3]
+    affine = np.eye(4)
+    affine[:3, :3] = direction * np.array(reader.GetSpacing()[:3])
+    affine[:3, 3] = reader.GetOrigin()[:3]
+    return Geometry(shape, _LPS_TO_RAS @ affine)
+
+
+def _line(error: BaseException) -> str:
+    """The last line of ITK's message without its addresses."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rsplit("): ", 1)[-1].removeprefix("sitk::ERROR: ") if lines else type(error).__name__

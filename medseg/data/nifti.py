@@ -1,0 +1,145 @@
+"""NIfTI files through nibabel."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import zlib
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel import imageglobals
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import DTypeLike, NDArray
+
+from medseg.data.geometry import Geometry
+from medseg.errors import InputError
+from medseg.files import writing
+
+__all__ = ["read_nifti", "read_nifti_geometry", "write_nifti", "write_nifti_like"]
+
+# nibabel reports on stderr every header field that it mends; what matters is checked here
+imageglobals.logger.setLevel(logging.CRITICAL)
+
+_UNREADABLE = (
+    ImageFileError,
+    HeaderDataError,
+    OSError,
+    EOFError,
+    zlib.error,
+    ValueError,
+    OverflowError,
+    MemoryError,
+)
+_TO_MM = {"meter": 1e3, "micron": 1e-3}
+
+
+def read_nifti_geometry(path: Path) -> Geometry:
+    """The grid of a NIfTI file; reads the header only. Lengths in metres or microns become mm."""
+    return _geometry(path, _open(path))
+
+
+def read_nifti(path: Path, dtype: DTypeLike | None) -> tuple[NDArray[Any], Geometry]:
+    """The voxels `(X, Y, Z)`, scaled by slope and intercept, as `dtype` or as stored, and their grid."""
+    image = _open(path)
+    geometry = _geometry(path, image)
+    try:
+        array = _voxels(path, image, dtype)
+    except _UNREADABLE as error:
+        raise InputError(
+            f"{path}: truncated or damaged: the header promises {geometry.shape} voxels, which cannot be read"
+            f" ({_line(error)}); copy or export it again"
+        ) from error
+    return array.reshape(geometry.shape), geometry
+
+
+def write_nifti(path: Path, array: NDArray[Any], affine: NDArray[np.float64]) -> None:
+    """Writes `(X, Y, Z)` with that affine as scanner coordinates in mm; equal input gives equal bytes."""
+    image = nib.Nifti1Image(array, affine)
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    image.header.set_xyzt_units("mm")
+    with writing(path) as temporary:
+        nib.save(image, temporary)
+
+
+def write_nifti_like(path: Path, labels: NDArray[Any], like: Path) -> None:
+    """Writes labels `(X, Y, Z)` with the header of `like`: its affine, form codes and units.
+
+    What describes the intensities (scaling, display window, intent) is cleared, and so are free text and
+    extensions, where patient data may be.
+    """
+    image = _open(like)
+    affine = image.affine
+    header = image.header.copy()
+    header.extensions.clear()
+    header.set_data_shape(labels.shape)
+    header.set_data_dtype(labels.dtype)
+    header.set_slope_inter(None, None)
+    header.set_intent("none")
+    for field in ("cal_min", "cal_max"):
+        header[field] = 0
+    for field in ("descrip", "aux_file", "db_name"):
+        if field in header.keys():  # noqa: SIM118 - a header iterates over values; NIfTI-2 has no db_name
+            header[field] = b""
+    with writing(path) as temporary:
+        nib.save(type(image)(labels, affine, header), temporary)
+
+
+def _voxels(path: Path, image: Any, dtype: DTypeLike | None) -> NDArray[Any]:
+    with np.errstate(all="ignore"):  # what overflows becomes infinite, which the caller counts
+        if path.suffix.lower() != ".gz":
+            return np.asarray(image.dataobj, dtype=dtype)
+        with gzip.open(path) as stream:
+            array = np.asarray(type(image).from_stream(stream).dataobj, dtype=dtype)
+            while stream.read(
+                1 << 20
+            ):  # gzip looks at its checksum at the end, where nibabel does not arrive
+                pass
+            return array
+
+
+def _open(path: Path) -> Any:
+    try:
+        image = nib.load(path, mmap=False)
+    except _UNREADABLE as error:
+        raise InputError(
+            f"{path}: not readable as NIfTI ({_line(error)}); copy or export it again"
+        ) from error
+    if not isinstance(image, nib.Nifti1Image):
+        raise InputError(f"{path}: a {type(image).__name__}, not NIfTI; convert it to .nii.gz")
+    return image
+
+
+def _geometry(path: Path, image: Any) -> Geometry:
+    kind = image.get_data_dtype().kind
+    if kind not in "iufb":
+        what = "complex" if kind == "c" else "colour"
+        raise InputError(
+            f"{path}: {what} voxels, expected one real number a voxel; export one channel a file"
+        )
+    stored = tuple(int(size) for size in image.shape)
+    shape = stored
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3:
+        raise InputError(
+            f"{path}: {len(shape)}-D image of shape {stored}, expected 3-D; save one volume a file"
+        )
+    affine = np.array(image.affine, dtype=np.float64)
+    affine[:3] *= _TO_MM.get(_unit(image), 1.0)
+    return Geometry(shape, affine)
+
+
+def _unit(image: Any) -> str:
+    try:
+        return str(image.header.get_xyzt_units()[0])
+    except KeyError:  # a code that the standard does not know
+        return "unknown"
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,180 @@
+"""Volumes in files: NIfTI, NRRD, MHA and MHD read into one array order and one world.
+
+Arrays are `(X, Y, Z)` in nibabel's axis order: array axis i is column i of the 4x4 RAS+ affine, in mm. The
+same volume saved in two formats is the same array and the same affine.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from medseg.data.geometry import GRID_TOLERANCE_MM, Geometry
+from medseg.data.itk import read_itk, read_itk_geometry, write_itk
+from medseg.data.nifti import read_nifti, read_nifti_geometry, write_nifti, write_nifti_like
+from medseg.errors import InputError
+
+__all__ = [
+    "GRID_TOLERANCE_MM",
+    "SUFFIXES",
+    "Geometry",
+    "Volume",
+    "is_volume",
+    "read_geometry",
+    "read_labels",
+    "read_volume",
+    "strip_suffix",
+    "write_segmentation",
+]
+
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxels `(X, Y, Z)`, their grid and the file that they are from."""
+
+    array: NDArray[Any]
+    geometry: Geometry
+    path: Path
+
+
+def strip_suffix(name: str) -> str:
+    """The name without its volume suffix: `case.nii.gz` -> `case`. Other names stay as they are."""
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def is_volume(path: str | os.PathLike[str]) -> bool:
+    """Whether the name is that of a volume: a known suffix, and not hidden (macOS leaves `._NAME`s)."""
+    name = Path(path).name
+    return not name.startswith(".") and strip_suffix(name) != name
+
+
+def read_geometry(path: str | os.PathLike[str]) -> Geometry:
+    """The grid of a volume; reads the header only.
+
+    Raises:
+        InputError: no such file, not readable, not 3-D (trailing axes of length 1 are dropped), complex or
+            colour voxels, a singular affine.
+    """
+    path = _existing(path)
+    return _sound(path, read_nifti_geometry(path) if _is_nifti(path) else read_itk_geometry(path))
+
+
+def read_volume(path: str | os.PathLike[str], dtype: DTypeLike = np.float32) -> Volume:
+    """The voxels of an image as `dtype`.
+
+    Raises:
+        InputError: as `read_geometry`; also truncated files and NaN or infinite voxels (counted).
+    """
+    volume = _read(path, dtype)
+    bad = volume.array.size - int(np.isfinite(volume.array).sum())
+    if bad:
+        raise InputError(
+            f"{volume.path}: {bad} of {volume.array.size} voxels are NaN or infinite; replace"
+            " them, for instance by the background's value"
+        )
+    return volume
+
+
+def read_labels(path: str | os.PathLike[str]) -> Volume:
+    """The voxels of a label map as uint8 where they fit, else int16, whatever the file stores.
+
+    Raises:
+        InputError: as `read_volume`; also values that are not whole numbers or do not fit int16.
+    """
+    volume = _read(path, None)
+    array = volume.array
+    if array.dtype.kind == "f":
+        bad = array.size - int(np.isfinite(array).sum())
+        if bad:
+            raise InputError(
+                f"{volume.path}: {bad} of {array.size} label voxels are NaN or infinite; export it again"
+            )
+        broken = array != np.rint(array)
+        if broken.any():
+            raise InputError(
+                f"{volume.path}: label value {array[broken][0]:g} is not a whole number"
+                f" ({int(broken.sum())} voxels are not); resample labels with nearest neighbours"
+            )
+    low, high = (array.min(), array.max()) if array.size else (0, 0)
+    if low < -(2**15) or high >= 2**15:
+        value = low if low < -(2**15) else high
+        raise InputError(
+            f"{volume.path}: label value {value:g} is not between -32768 and 32767; renumber the labels"
+        )
+    dtype = np.uint8 if low >= 0 and high < 2**8 else np.int16
+    return Volume(array.astype(dtype), volume.geometry, volume.path)
+
+
+def write_segmentation(
+    path: str | os.PathLike[str], labels: NDArray[Any], like: str | os.PathLike[str]
+) -> None:
+    """Writes a label map on exactly the grid of `like`, in the format of the suffix of `path`.
+
+    From NIfTI to NIfTI the affine, the qform and sform with their codes and the units stay the input's, bit
+    for bit; between other formats the affine is equal to the precision of the format.
+
+    Args:
+        path: the file to write; its folder exists.
+        labels: `(X, Y, Z)`, uint8 or uint16, of the shape of `like`.
+        like: the image that was segmented.
+
+    Raises:
+        InputError: an unknown suffix, `like` not readable, or the file cannot be written.
+        ValueError: labels of another shape or type.
+    """
+    path, like = Path(path), Path(like)
+    geometry = read_geometry(like)
+    if labels.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"labels are {labels.dtype}, expected uint8 or uint16")
+    if labels.shape != geometry.shape:
+        raise ValueError(f"labels have shape {labels.shape}, the image {like} has {geometry.shape}")
+    if not is_volume(path):
+        raise InputError(f"{path}: unknown file type, expected one of {', '.join(SUFFIXES)}")
+    if not _is_nifti(path):
+        write_itk(path, labels, geometry)
+    elif _is_nifti(like):
+        write_nifti_like(path, labels, like)
+    else:
+        write_nifti(path, labels, geometry.affine)
+
+
+def _read(path: str | os.PathLike[str], dtype: DTypeLike | None) -> Volume:
+    path = _existing(path)
+    array, geometry = read_nifti(path, dtype) if _is_nifti(path) else read_itk(path, dtype)
+    return Volume(np.ascontiguousarray(array), _sound(path, geometry), path)
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file; check the path")
+    if path.is_dir():
+        raise InputError(f"{path}: a folder, expected one volume file ({', '.join(SUFFIXES)})")
+    if strip_suffix(path.name) == path.name:
+        raise InputError(f"{path}: unknown file type, expected one of {', '.join(SUFFIXES)}; convert it")
+    return path
+
+
+def _sound(path: Path, geometry: Geometry) -> Geometry:
+    if 0 in geometry.shape:
+        raise InputError(f"{path}: no voxels, shape {geometry.shape}; export it again")
+    if geometry.is_singular:
+        raise InputError(
+            f"{path}: singular affine {geometry.affine[:3].tolist()}: the voxel axes do not span space;"
+            " export it again with its orientation"
+        )
+    return geometry
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith((".nii", ".nii.gz"))
