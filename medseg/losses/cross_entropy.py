@@ -1,0 +1,114 @@
+"""Cross entropy: categorical over the classes, or binary per channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from medseg.losses.checks import Activation, Denominator, Reduction, class_tensor
+from medseg.losses.functional_module import RegionSumsLoss
+from medseg.losses.reduce import over_samples
+from medseg.losses.region_sums import RegionSums, Wanted, region_sums
+
+__all__ = ["CrossEntropyLoss", "cross_entropy_loss", "cross_entropy_of", "voxel_weights"]
+
+
+def voxel_weights(
+    sums: RegionSums, class_weight: Sequence[float] | Tensor | None, include_background: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The weights (K,) of voxels with and without a class, and the (B,) sum of all weights in the mask."""
+    classes = sums.target.shape[1]
+    given = class_tensor(class_weight, classes, sums.target)
+    on = torch.ones_like(sums.target[0]) if given is None else given
+    off = torch.ones_like(on)
+    if not include_background and classes > 1:
+        foreground = (torch.arange(classes, device=on.device) > 0).to(on.dtype)
+        on, off = on * foreground, off * foreground
+    weight = (on * sums.target).sum(1)
+    if sums.binary:
+        weight = weight + (off * (sums.mass - sums.target)).sum(1)
+    return on, off, weight
+
+
+def cross_entropy_of(
+    sums: RegionSums,
+    *,
+    label_smoothing: float = 0.0,
+    denominator: Denominator = "mask",
+    include_background: bool = True,
+    class_weight: Sequence[float] | Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """sum(m w_y ce) / sum(m w_y), averaged; see `CrossEntropyLoss`."""
+    assert sums.ce_on is not None, "the cross entropy sums were not asked for"
+    on, off, weight = voxel_weights(sums, class_weight, include_background)
+    classes = sums.target.shape[1]
+    even = label_smoothing / (2 if sums.binary else classes)
+    cost = on * sums.ce_on * (1 - label_smoothing)
+    if sums.even_on is not None:
+        cost = cost + even * on * sums.even_on
+    if sums.ce_off is not None:
+        cost = cost + off * sums.ce_off * (1 - label_smoothing)
+        if sums.even_off is not None:
+            cost = cost + even * off * sums.even_off
+    everything = sums.voxels * (classes if sums.binary else 1)
+    return over_samples(
+        cost.sum(1), weight, everything=everything, denominator=denominator, reduction=reduction
+    )
+
+
+def cross_entropy_loss(
+    logits: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    *,
+    label_smoothing: float = 0.0,
+    denominator: Denominator = "mask",
+    activation: Activation | None = None,
+    include_background: bool = True,
+    class_weight: Sequence[float] | Tensor | None = None,
+    reduction: Reduction = "mean",
+    ignore_index: int | None = None,
+) -> Tensor:
+    """sum(m w_y ce) / sum(m w_y), per sample. See `CrossEntropyLoss`."""
+    wanted = Wanted(ce=True, even=label_smoothing > 0)
+    sums = region_sums(logits, target, mask, wanted, activation=activation, ignore_index=ignore_index)
+    return cross_entropy_of(
+        sums,
+        label_smoothing=label_smoothing,
+        denominator=denominator,
+        include_background=include_background,
+        class_weight=class_weight,
+        reduction=reduction,
+    )
+
+
+class CrossEntropyLoss(RegionSumsLoss):
+    """Cross entropy per voxel, weighted by class, averaged over the mask.
+
+    Formula: sum(m w_y ce) / sum(m w_y), per sample
+    """
+
+    function = staticmethod(cross_entropy_loss)
+    label_smoothing: float
+
+    def __init__(
+        self,
+        *,
+        label_smoothing: float = 0.0,
+        denominator: Denominator = "mask",
+        activation: Activation | None = None,
+        include_background: bool = True,
+        class_weight: Sequence[float] | Tensor | None = None,
+        reduction: Reduction = "mean",
+        ignore_index: int | None = None,
+    ) -> None:
+        super().__init__(locals())
+
+    def wanted(self) -> Wanted:
+        return Wanted(ce=True, even=self.label_smoothing > 0)
+
+    def of(self, sums: RegionSums) -> Tensor:
+        return cross_entropy_of(sums, **self.rest())

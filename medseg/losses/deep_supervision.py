@@ -1,0 +1,101 @@
+"""One loss over the heads of a network, full resolution first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medseg.losses.checks import plain
+from medseg.losses.terms import LossTerms, loss_terms
+
+__all__ = ["DeepSupervisionLoss", "resize_target"]
+
+
+def resize_target(target: Tensor, mask: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+    """`target` and `mask` on a coarser grid.
+
+    Index labels (integer dtype) and their mask are picked at the nearest voxel centre: no label is made up.
+    Probabilities are averaged over the kept part of a coarse voxel's area, and its mask is the kept share of
+    that area: what lies outside the mask has no influence.
+    """
+    if tuple(target.shape[2:]) == tuple(size):
+        return target, mask
+    if not target.is_floating_point():
+        return _nearest(target, size), None if mask is None else _nearest(mask, size)
+    if mask is None:
+        return _area(target, size), None
+    weight = mask.to(target.dtype)
+    share = _area(weight, size)
+    kept = torch.where(weight > 0, target, torch.zeros_like(target)) * weight
+    return _area(kept, size) / share.masked_fill(share == 0, 1), share
+
+
+class DeepSupervisionLoss(nn.Module):
+    """The weighted sum of a loss over several heads.
+
+    Formula: sum_l w_l loss(logits_l, target_l, mask_l), w_l = 1 / 2^l, normalised to sum 1
+
+    Args:
+        loss: any segmentation loss or composite.
+        weights: one number per head, full resolution first; normalised to sum 1. None is 1 / 2^l for as many
+            heads as come. A head with weight 0 is not computed.
+    """
+
+    def __init__(self, loss: nn.Module, weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        if weights is not None and (min(weights, default=0) < 0 or sum(weights) <= 0):
+            raise ValueError(f"weights must be non-negative with a positive sum, not {list(weights)}")
+        self.loss = loss
+        self.weights = None if weights is None else tuple(float(w) for w in weights)
+
+    def forward(
+        self, logits: Tensor | Sequence[Tensor], target: Tensor, mask: Tensor | None = None, step: int = 0
+    ) -> LossTerms:
+        """The total over heads and each named term summed over heads with the same weights.
+
+        Args:
+            logits: (B, K, D, H, W) of each head, full resolution first; one tensor is one head.
+            target: on the grid of the first head. mask: likewise.
+            step: handed to the loss for scheduled weights.
+        """
+        heads = [logits] if isinstance(logits, Tensor) else list(logits)
+        weights = self._weights(len(heads))
+        target, mask = plain(target), None if mask is None else plain(mask)
+        total: Tensor | None = None
+        terms: dict[str, Tensor] = {}
+        for weight, head in zip(weights, heads, strict=True):
+            if weight == 0:
+                continue
+            found = loss_terms(self.loss, head, *resize_target(target, mask, head.shape[2:]), step)
+            total = weight * found.total if total is None else total + weight * found.total
+            for name, value in found.terms.items():
+                terms[name] = terms[name] + weight * value if name in terms else weight * value
+        assert total is not None
+        return LossTerms(total, terms)
+
+    def _weights(self, heads: int) -> list[float]:
+        if heads == 1:
+            return [1.0]
+        if self.weights is None:
+            weights = [0.5**level for level in range(heads)]
+        elif len(self.weights) != heads:
+            raise ValueError(f"{len(self.weights)} weights for {heads} heads")
+        else:
+            weights = list(self.weights)
+        return [weight / sum(weights) for weight in weights]
+
+
+def _nearest(x: Tensor, size: Sequence[int]) -> Tensor:
+    for axis, new in enumerate(size, start=2):
+        old = x.shape[axis]
+        if new != old:
+            index = ((torch.arange(new, device=x.device) + 0.5) * (old / new)).long().clamp_max(old - 1)
+            x = x.index_select(axis, index)
+    return x
+
+
+def _area(x: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(x, size=tuple(size), mode="area")

@@ -1,0 +1,45 @@
+"""Weights that change over a run, as pure functions of the step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from medseg.losses.checks import check_choice
+
+__all__ = ["Ramp", "Shape"]
+
+Shape = Literal["linear", "cosine", "sigmoid"]
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """A weight that goes from `start` to `end` between the steps `begin` and `begin + steps`.
+
+    With t the share of the way in [0, 1]: linear t; cosine (1 - cos(pi t)) / 2; sigmoid exp(-5 (1 - t)^2)
+    (Laine & Aila 2017), which is 0.0067 and not 0 at t = 0. `steps` = 0 is a switch at `begin`.
+    """
+
+    start: float = 0.0
+    end: float = 1.0
+    steps: int = 1000
+    shape: Shape = "linear"
+    begin: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("shape", self.shape, Shape)
+        if self.steps < 0:
+            raise ValueError(f"steps must be 0 or more, not {self.steps}")
+
+    def __call__(self, step: int) -> float:
+        """The weight at `step`."""
+        if step >= self.begin + self.steps:
+            return self.end
+        t = max(step - self.begin, 0) / self.steps if self.steps else 0.0
+        share = {
+            "linear": t,
+            "cosine": (1 - math.cos(math.pi * t)) / 2,
+            "sigmoid": math.exp(-5 * (1 - t) ** 2),
+        }[self.shape]
+        return self.start + (self.end - self.start) * share

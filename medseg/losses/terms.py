@@ -1,0 +1,42 @@
+"""What composites return, and how any loss is asked for it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+__all__ = ["LossTerms", "loss_terms"]
+
+
+class LossTerms(NamedTuple):
+    """What a composite returns.
+
+    total: the scalar to minimise, the weighted sum of the terms.
+    terms: the value of each named term **before** its weight, for tracking.
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+def loss_terms(
+    loss: nn.Module,
+    logits: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    step: int = 0,
+    *,
+    name: str = "loss",
+) -> LossTerms:
+    """Calls any loss and returns its total and named terms; a loss of one value is one term called `name`.
+
+    `step` reaches the losses whose `forward` has a parameter of this name. A loss with a method `terms`, such
+    as `DiceCELoss`, has that called instead of `forward`, which returns the total alone.
+    """
+    terms = getattr(loss, "terms", None)
+    call = loss if terms is None else terms
+    given = {"step": step} if "step" in inspect.signature(terms or loss.forward).parameters else {}
+    result = call(logits, target, mask, **given)
+    return result if isinstance(result, LossTerms) else LossTerms(result, {name: result})
