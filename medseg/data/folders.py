@@ -1,0 +1,66 @@
+"""Cases in plain folders: images/ and labels/ of same stems, or images with the numbers of nnU-Net."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medseg.data.case import Case
+from medseg.data.listing import CHANNEL, Listing, refuse_twice, unknown_channels
+from medseg.data.volume import SUFFIXES, is_volume, strip_suffix
+from medseg.errors import InputError
+
+__all__ = ["list_folders"]
+
+
+def list_folders(data_dir: Path) -> Listing:
+    """The cases in `images/`, each with the label of its name in `labels/`, where suffixes may differ.
+
+    Names like `a_0000`, `a_0001` are the channels of case `a` where the labels are named like that.
+
+    Raises:
+        InputError: no images, a label without an image, a missing channel, two files of one stem.
+    """
+    images, labels = _by_stem(data_dir / "images"), _by_stem(data_dir / "labels")
+    if not images:
+        raise InputError(f"{data_dir / 'images'}: no volumes, expected files ending in {', '.join(SUFFIXES)}")
+    grouped = _grouped(images)
+    if grouped and labels.keys() <= grouped.keys() and not labels.keys() & images.keys() and labels:
+        cases = [
+            Case(name, _numbered(data_dir, name, files), labels.get(name)) for name, files in grouped.items()
+        ]
+    else:
+        cases = [Case(name, (path,), labels.get(name)) for name, path in images.items()]
+    names = {case.name for case in cases}
+    for stem, path in labels.items():
+        if stem not in names:
+            raise InputError(
+                f"{path}: no image of that name in {data_dir / 'images'} (there is"
+                f" {next(iter(images.values())).name}); rename or remove it"
+            )
+    return Listing(data_dir.resolve().name, unknown_channels(cases), None, tuple(cases))
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    files = sorted(path for path in folder.iterdir() if is_volume(path)) if folder.is_dir() else []
+    refuse_twice((strip_suffix(path.name) for path in files), f"{folder}: two volumes named")
+    return {strip_suffix(path.name): path for path in files}
+
+
+def _grouped(images: dict[str, Path]) -> dict[str, dict[int, Path]]:
+    """nnU-Net's names: `{"a": {0: a_0000.nii.gz, 1: a_0001.nii.gz}}`; empty where any name is otherwise."""
+    cases: dict[str, dict[int, Path]] = {}
+    for stem, path in images.items():
+        match = CHANNEL.match(stem)
+        if match is None:
+            return {}
+        cases.setdefault(match["case"], {})[int(match["channel"])] = path
+    return cases
+
+
+def _numbered(data_dir: Path, name: str, files: dict[int, Path]) -> tuple[Path, ...]:
+    if sorted(files) != list(range(len(files))):
+        found = ", ".join(f"{channel:04}" for channel in sorted(files))
+        raise InputError(
+            f"{data_dir / 'images'}: case {name} has channels {found}, expected 0000, 0001, ...; add them"
+        )
+    return tuple(files[channel] for channel in sorted(files))

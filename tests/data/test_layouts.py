@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medseg.data.layouts import list_cases
+from medseg.errors import InputError
+
+
+def decathlon(folder: Path, training: Any, **more: Any) -> Path:
+    content = {"name": "d", "modality": {"0": "CT"}, "labels": {"0": "background", "1": "liver"}, **more}
+    (folder / "dataset.json").write_text(json.dumps({**content, "training": training}))
+    return folder
+
+
+def touch(folder: Path, *names: str) -> None:
+    """Empty files do: a listing opens no volume."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def test_decathlon(tmp_path: Path) -> None:
+    touch(tmp_path, "imagesTr/a.nii.gz", "imagesTr/b.nii.gz", "imagesTr/c.nii.gz")
+    listing = list_cases(
+        decathlon(
+            tmp_path,
+            [
+                {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"},
+                {"image": "imagesTr/b.nii.gz"},
+                "imagesTr/c.nii.gz",
+            ],
+        )
+    )
+    assert (listing.name, listing.channels) == ("d", ("CT",))
+    assert listing.classes == {0: "background", 1: "liver"}
+    assert [case.name for case in listing.cases] == ["a", "b", "c"]
+    assert listing.cases[0].label == tmp_path / "labelsTr/a.nii.gz"
+    assert listing.cases[1].label is listing.cases[2].label is None
+
+
+def test_channels_of_a_case_are_a_list(tmp_path: Path) -> None:
+    files = ["imagesTr/STS_001_0000.nii.gz", "imagesTr/STS_001_0001.nii.gz"]
+    touch(tmp_path, *files)
+    listing = list_cases(decathlon(tmp_path, [{"image": files}], modality={"1": "PET", "0": "CT"}))
+    assert listing.channels == ("CT", "PET")
+    assert listing.cases[0].name == "STS_001"
+    assert listing.cases[0].images == tuple(tmp_path / name for name in files)
+    with pytest.raises(InputError, match=r"STS_001 has 2 image file\(s\), but there are 1 modalities"):
+        list_cases(decathlon(tmp_path, [{"image": files}]))
+
+
+@pytest.mark.parametrize(
+    "labels", [{"background": 0, "b": 2, "a": 1}, {"2": "b", "0": "background", "1": "a"}]
+)
+def test_both_forms_of_labels(tmp_path: Path, labels: dict[str, Any]) -> None:
+    touch(tmp_path, "a.nii.gz")
+    listing = list_cases(decathlon(tmp_path, ["a.nii.gz"], labels=labels))
+    assert listing.classes == {0: "background", 1: "a", 2: "b"}
+    assert list(listing.classes) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        ({"0": "background", "2": "a"}, "without gaps"),
+        ({"1": "a"}, "without gaps"),
+        ({"0": "background"}, "without gaps"),
+        ({"0": "background", "1": [1, 2]}, "neither form"),
+        ({"0": "background", "-1": "a"}, "neither form"),
+        (["background", "a"], "expected"),
+        ({}, "expected"),
+    ],
+)
+def test_labels_that_are_no_classes(tmp_path: Path, labels: Any, text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        list_cases(decathlon(tmp_path, ["a.nii.gz"], labels=labels))
+
+
+@pytest.mark.parametrize(
+    ("training", "text"),
+    [
+        (None, "no list of cases"),
+        ([], "no list of cases"),
+        ([{"label": "a.nii.gz"}], "case {'label'"),
+        ([{"image": [], "label": "a.nii.gz"}], "case {'image'"),
+        ([{"image": "gone.nii.gz"}], r"gone\.nii\.gz: no such file"),
+        ([{"image": "a.nii.gz"}, {"image": "x/a.nii.gz"}], "two cases named a"),
+    ],
+)
+def test_case_lists_that_are_broken(tmp_path: Path, training: Any, text: str) -> None:
+    touch(tmp_path, "a.nii.gz", "x/a.nii.gz")
+    with pytest.raises(InputError, match=text) as error:
+        list_cases(decathlon(tmp_path, training))
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_layout(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        list_cases(tmp_path / "absent")
+    with pytest.raises(
+        InputError, match=r"no cases found, expected a dataset\.json .* or the folders images/"
+    ):
+        list_cases(tmp_path)
+    (tmp_path / "images").mkdir()
+    with pytest.raises(InputError, match=r"images: no volumes, expected files ending in \.nii\.gz"):
+        list_cases(tmp_path)
+    (tmp_path / "dataset.json").write_text("{")
+    with pytest.raises(InputError, match="not readable as JSON"):
+        list_cases(tmp_path)
+    (tmp_path / "dataset.json").write_text("[]")
+    with pytest.raises(InputError, match="a list, expected a mapping"):
+        list_cases(tmp_path)
+
+
+def test_plain_folders_match_by_stem(tmp_path: Path) -> None:
+    touch(
+        tmp_path, "images/b.mha", "images/a.nii.gz", "images/._a.nii.gz", "images/notes.txt", "labels/a.nrrd"
+    )
+    listing = list_cases(tmp_path)
+    assert [(case.name, case.label) for case in listing.cases] == [
+        ("a", tmp_path / "labels/a.nrrd"),
+        ("b", None),
+    ]
+    assert listing.channels == ("unknown",)
+    assert listing.classes is None
+    assert list_cases(tmp_path, "CT").channels == ("CT",)
+
+
+def test_numbered_channels_match_labels_without_the_number(tmp_path: Path) -> None:
+    touch(
+        tmp_path, *(f"images/{case}_{i:04}.nii.gz" for case in ("a", "b") for i in (1, 0)), "labels/a.nii.gz"
+    )
+    listing = list_cases(tmp_path, "CT, PET")
+    assert listing.channels == ("CT", "PET")
+    assert [case.name for case in listing.cases] == ["a", "b"]
+    assert [path.name for path in listing.cases[1].images] == ["b_0000.nii.gz", "b_0001.nii.gz"]
+    assert list_cases(tmp_path, "MRI").channels == ("MRI", "MRI")
+    (tmp_path / "images/b_0000.nii.gz").unlink()
+    with pytest.raises(InputError, match="case b has channels 0001, expected 0000"):
+        list_cases(tmp_path)
+
+
+def test_cases_that_are_numbered_themselves_stay_cases(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"images/case_{i:04}.nii.gz" for i in range(3)), "labels/case_0001.nii.gz")
+    assert [case.name for case in list_cases(tmp_path).cases] == ["case_0000", "case_0001", "case_0002"]
+
+
+def test_files_that_contradict_each_other(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.nii.gz", "labels/A.nii.gz")
+    with pytest.raises(InputError, match=r"labels/A\.nii\.gz: no image of that name"):
+        list_cases(tmp_path)
+    touch(tmp_path, "images/a.nrrd")
+    with pytest.raises(InputError, match="two volumes named a"):
+        list_cases(tmp_path)
+    (tmp_path / "images/a.nrrd").unlink()
+    (tmp_path / "labels/A.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"1 image file\(s\), but there are 2 modalities"):
+        list_cases(tmp_path, "CT,PET")
