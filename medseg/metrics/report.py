@@ -23,6 +23,7 @@ __all__ = [
     "as_json",
     "judge",
     "summarise",
+    "undefined_result",
 ]
 
 
@@ -131,6 +132,11 @@ def judge(
             )
         )
     return results
+
+
+def undefined_result(class_name: str) -> ClassResult:
+    """What `judge` gives for a class that has no voxel in either of the two."""
+    return ClassResult(class_name, math.nan, math.nan, 0.0, 0.0, missed=False)
 
 
 def summarise(results: Mapping[str, Sequence[ClassResult]]) -> Summary:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medseg.metrics.overlap import class_counts, dice
-from medseg.metrics.report import ClassResult, as_json, judge, summarise
+from medseg.metrics.report import ClassResult, as_json, judge, summarise, undefined_result
 from medseg.metrics.surface import diagonal_mm, hd95, surface_distances
 
 CLASSES = {1: "liver", 2: "tumour", 3: "cyst"}
@@ -33,6 +33,7 @@ def test_judge_by_hand() -> None:
     assert math.isnan(cyst.dice)
     assert math.isnan(cyst.hd95_mm)
     assert (cyst.reference_ml, cyst.prediction_ml, cyst.missed) == (0, 0, False)
+    assert repr(cyst) == repr(undefined_result("cyst"))
 
 
 def test_a_class_only_in_the_prediction_is_missed() -> None:
