@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from medseg.cli.data import app
+from medseg.errors import InputError
+
+PHANTOMS = ["--labelled", "2", "--unlabelled", "1", "--validation", "1", "--test", "0"]
+
+
+def run(*words: object):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.mark.parametrize("command", ["phantoms", "check"])
+def test_help_shows_an_example(command: str) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert f"medseg data {command} " in result.output
+
+
+def test_phantoms_are_written_once_and_sound(tmp_path: Path) -> None:
+    folder = tmp_path / "phantoms"
+    first = run("phantoms", folder, *PHANTOMS, "--seed", 3)
+    assert first.exit_code == 0, first.output
+    assert first.output == f"{folder}: 2 labelled, 1 unlabelled, 1 validation, 0 test phantoms written\n"
+    assert run("phantoms", folder, *PHANTOMS, "--seed", 3).output.endswith("there already\n")
+    checked = run("check", folder)
+    assert checked.exit_code == 0, checked.output
+    for text in ("phantoms", "1 liver, 2 kidneys, 3 aorta", "CT", "0 errors, 0 warnings in 4 cases"):
+        assert text in checked.output
+
+
+def test_json_and_exit_code(tmp_path: Path) -> None:
+    run("phantoms", tmp_path, *PHANTOMS)
+    sound = run("check", tmp_path, "--json", "--modality", "MRI")
+    assert sound.exit_code == 0, sound.output
+    assert json.loads(sound.stdout)["channels"] == ["MRI"]
+    image = tmp_path / "imagesTr/phantom_001.nii.gz"
+    image.write_bytes(b"no volume")
+    broken = run("check", tmp_path, "--json")
+    assert broken.exit_code == 1
+    content = json.loads(broken.stdout)
+    assert content["errors"] == 1
+    assert content["findings"][0]["case"] == "phantom_001"
+    listed = run("check", tmp_path)
+    assert listed.exit_code == 1
+    assert f"error: {image}: not readable as NIfTI" in listed.output
+
+
+def test_bad_input_is_one_line_for_main(tmp_path: Path) -> None:
+    for words in (("check", tmp_path / "absent"), ("phantoms", tmp_path / "a", "--labelled", 0)):
+        result = run(*words)
+        assert isinstance(result.exception, InputError)
+        assert "\n" not in str(result.exception)
