@@ -59,7 +59,7 @@ def check(
 
     \b
     Example:
-      medseg data check ../shared/data/hippocampus
+      medseg data check my_cohort/
     """
     errors = Console(stderr=True)
     columns = (TextColumn("Reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
