@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import gzip
-import os
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -25,9 +26,7 @@ from medseg.data.volume import (
 )
 from medseg.errors import InputError
 
-OBLIQUE = np.array(
-    [[0.8, -0.9, 0.0, -31.5], [0.6, 1.2, 0.0, 12.25], [0.0, 0.0, 3.0, -700.125], [0.0, 0.0, 0.0, 1.0]]
-)
+OBLIQUE = np.array([[0.8, -0.9, 0.0, -31.5], [0.6, 1.2, 0.0, 12.25], [0.0, 0.0, 3.0, -700.125], [0.0, 0.0, 0.0, 1.0]])
 ROUND_TRIP = settings(max_examples=25, deadline=None)
 
 
@@ -56,9 +55,7 @@ def message(error: pytest.ExceptionInfo[InputError], path: Path) -> str:
 @st.composite
 def affines(draw: st.DrawFn) -> np.ndarray:
     """A permutation and flips of the axes, a small rotation, a spacing and an origin."""
-    axes = np.eye(3)[:, draw(st.permutations(range(3)))] * draw(
-        st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3)
-    )
+    axes = np.eye(3)[:, draw(st.permutations(range(3)))] * draw(st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3))
     angle = draw(st.floats(-0.7, 0.7))
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     affine = np.eye(4)
@@ -82,9 +79,7 @@ def test_one_volume_reads_the_same_from_every_format(tmp_path: Path, suffix: str
 
 
 @ROUND_TRIP
-@given(
-    affine=affines(), shape=array_shapes(min_dims=3, max_dims=3, max_side=6), suffix=st.sampled_from(SUFFIXES)
-)
+@given(affine=affines(), shape=array_shapes(min_dims=3, max_dims=3, max_side=6), suffix=st.sampled_from(SUFFIXES))
 def test_segmentations_keep_the_grid_between_formats(
     tmp_path_factory: pytest.TempPathFactory, affine: np.ndarray, shape: tuple[int, int, int], suffix: str
 ) -> None:
@@ -226,9 +221,7 @@ def test_complex_and_colour_are_refused(tmp_path: Path) -> None:
     colour = np.zeros((2, 2, 2), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
     with pytest.raises(InputError, match="colour"):
         read_volume(save_nifti(tmp_path / "b.nii", colour))
-    sitk.WriteImage(
-        sitk.GetImageFromArray(np.zeros((2, 2, 2, 3), np.uint8), isVector=True), str(tmp_path / "c.mha")
-    )
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 2, 2, 3), np.uint8), isVector=True), str(tmp_path / "c.mha"))
     with pytest.raises(InputError, match="3 values a voxel"):
         read_volume(tmp_path / "c.mha")
 
@@ -302,23 +295,32 @@ def test_a_segmentation_that_cannot_be_written(tmp_path: Path) -> None:
         write_segmentation(tmp_path / "a.nii.gz", good[:2], image)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_full_disk_leaves_nothing(tmp_path: Path, suffix: str) -> None:
+FULL_DISK = """
+import resource, sys
+import numpy as np
+from medseg.data.volume import write_segmentation
+from medseg.errors import InputError
+
+labels = np.random.default_rng(0).integers(0, 256, (64, 64, 64)).astype(np.uint8)
+resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+for path in sys.argv[2:]:
+    try:
+        write_segmentation(path, labels, sys.argv[1])
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     """A limit on the size of files stands for the full disk; it is set in a process of its own."""
-    resource = pytest.importorskip("resource")
+    pytest.importorskip("resource")
     image = save_nifti(tmp_path / "image.nii.gz", np.zeros((64, 64, 64), np.uint8))
-    labels = np.random.default_rng(0).integers(0, 256, (64, 64, 64)).astype(np.uint8)
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
-            write_segmentation(tmp_path / f"seg{suffix}", labels, image)
-        except InputError as error:
-            code = 0 if str(error).startswith(str(tmp_path / f"seg{suffix}")) else 2
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    paths = [str(tmp_path / f"seg{suffix}") for suffix in SUFFIXES]
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, image, *paths], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split(": ")[0] for line in lines] == paths
+    assert all("free space or choose another output folder" in line for line in lines)
     assert [path.name for path in tmp_path.iterdir()] == ["image.nii.gz"]
 
 
