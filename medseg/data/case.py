@@ -31,9 +31,7 @@ class Case:
     label: Path | None
 
 
-def load_case(
-    case: Case, classes: Collection[int]
-) -> tuple[NDArray[np.float32], NDArray[Any] | None, Geometry]:
+def load_case(case: Case, classes: Collection[int]) -> tuple[NDArray[np.float32], NDArray[Any] | None, Geometry]:
     """Reads a case and checks it.
 
     Args:

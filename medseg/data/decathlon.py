@@ -38,9 +38,7 @@ def list_decathlon(data_dir: Path) -> Listing:
     modality = content.get("modality") or content.get("channel_names") or {}
     if not isinstance(modality, dict):
         raise InputError(f'{path}: "modality" is {modality!r}, expected {{"0": "CT"}}')
-    channels = tuple(
-        str(modality[key]) for key in sorted(modality, key=lambda key: (len(str(key)), str(key)))
-    )
+    channels = tuple(str(modality[key]) for key in sorted(modality, key=lambda key: (len(str(key)), str(key))))
     name = str(content.get("name") or data_dir.resolve().name)
     return Listing(name, channels or unknown_channels(cases), _classes(path, content.get("labels")), cases)
 

@@ -25,9 +25,7 @@ def list_folders(data_dir: Path) -> Listing:
         raise InputError(f"{data_dir / 'images'}: no volumes, expected files ending in {', '.join(SUFFIXES)}")
     grouped = _grouped(images)
     if grouped and labels.keys() <= grouped.keys() and not labels.keys() & images.keys() and labels:
-        cases = [
-            Case(name, _numbered(data_dir, name, files), labels.get(name)) for name, files in grouped.items()
-        ]
+        cases = [Case(name, _numbered(data_dir, name, files), labels.get(name)) for name, files in grouped.items()]
     else:
         cases = [Case(name, (path,), labels.get(name)) for name, path in images.items()]
     names = {case.name for case in cases}
@@ -60,7 +58,5 @@ def _grouped(images: dict[str, Path]) -> dict[str, dict[int, Path]]:
 def _numbered(data_dir: Path, name: str, files: dict[int, Path]) -> tuple[Path, ...]:
     if sorted(files) != list(range(len(files))):
         found = ", ".join(f"{channel:04}" for channel in sorted(files))
-        raise InputError(
-            f"{data_dir / 'images'}: case {name} has channels {found}, expected 0000, 0001, ...; add them"
-        )
+        raise InputError(f"{data_dir / 'images'}: case {name} has channels {found}, expected 0000, 0001, ...; add them")
     return tuple(files[channel] for channel in sorted(files))

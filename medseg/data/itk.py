@@ -77,9 +77,7 @@ def _save(image: Any, path: Path, temporary: Path) -> None:
     try:
         sitk.WriteImage(image, str(temporary), useCompression=True)
         # ITK does not report every failed write (a full disk), so what was written is read again
-        same = np.array_equal(
-            sitk.GetArrayFromImage(sitk.ReadImage(str(temporary))), sitk.GetArrayViewFromImage(image)
-        )
+        same = np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(temporary))), sitk.GetArrayViewFromImage(image))
     except RuntimeError as error:
         raise InputError(
             f"{path}: cannot be written ({_line(error)}); free space or choose another output folder"
@@ -110,9 +108,7 @@ def _geometry(path: Path, reader: Any) -> Geometry:
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) != 3:
-        raise InputError(
-            f"{path}: {len(shape)}-D image of shape {stored}, expected 3-D; save one volume a file"
-        )
+        raise InputError(f"{path}: {len(shape)}-D image of shape {stored}, expected 3-D; save one volume a file")
     direction = np.array(reader.GetDirection()).reshape(len(stored), len(stored))[:3, :3]
     affine = np.eye(4)
     affine[:3, :3] = direction * np.array(reader.GetSpacing()[:3])

@@ -43,9 +43,7 @@ def list_cases(data_dir: Path, modality: str | None = None) -> Listing:
             )
         for path in case.images:
             if not path.is_file():
-                raise InputError(
-                    f"{path}: no such file, but {data_dir / 'dataset.json'} lists it; restore it there"
-                )
+                raise InputError(f"{path}: no such file, but {data_dir / 'dataset.json'} lists it; restore it there")
     refuse_twice((case.name for case in listing.cases), f"{data_dir}: two cases named")
     return Listing(listing.name, channels, listing.classes, listing.cases)
 

@@ -95,9 +95,7 @@ def _voxels(path: Path, image: Any, dtype: DTypeLike | None) -> NDArray[Any]:
             return np.asarray(image.dataobj, dtype=dtype)
         with gzip.open(path) as stream:
             array = np.asarray(type(image).from_stream(stream).dataobj, dtype=dtype)
-            while stream.read(
-                1 << 20
-            ):  # gzip looks at its checksum at the end, where nibabel does not arrive
+            while stream.read(1 << 20):  # gzip looks at its checksum at the end, where nibabel does not arrive
                 pass
             return array
 
@@ -106,9 +104,7 @@ def _open(path: Path) -> Any:
     try:
         image = nib.load(path, mmap=False)
     except _UNREADABLE as error:
-        raise InputError(
-            f"{path}: not readable as NIfTI ({_line(error)}); copy or export it again"
-        ) from error
+        raise InputError(f"{path}: not readable as NIfTI ({_line(error)}); copy or export it again") from error
     if not isinstance(image, nib.Nifti1Image):
         raise InputError(f"{path}: a {type(image).__name__}, not NIfTI; convert it to .nii.gz")
     return image
@@ -118,17 +114,13 @@ def _geometry(path: Path, image: Any) -> Geometry:
     kind = image.get_data_dtype().kind
     if kind not in "iufb":
         what = "complex" if kind == "c" else "colour"
-        raise InputError(
-            f"{path}: {what} voxels, expected one real number a voxel; export one channel a file"
-        )
+        raise InputError(f"{path}: {what} voxels, expected one real number a voxel; export one channel a file")
     stored = tuple(int(size) for size in image.shape)
     shape = stored
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) != 3:
-        raise InputError(
-            f"{path}: {len(shape)}-D image of shape {stored}, expected 3-D; save one volume a file"
-        )
+        raise InputError(f"{path}: {len(shape)}-D image of shape {stored}, expected 3-D; save one volume a file")
     affine = np.array(image.affine, dtype=np.float64)
     affine[:3] *= _TO_MM.get(_unit(image), 1.0)
     return Geometry(shape, affine)

@@ -68,14 +68,10 @@ def choose_labelled(split: Split, labelled: int | str, seed: int) -> set[str]:
     names = sorted(case.name for case in split.train if case.label)
     if labelled == "all":
         if not names:
-            raise InputError(
-                f"{split.source}: none of the {len(split.train)} training cases has a label; add some"
-            )
+            raise InputError(f"{split.source}: none of the {len(split.train)} training cases has a label; add some")
         return set(names)
     if not str(labelled).isdecimal() or int(labelled) < 1:
-        raise InputError(
-            f"labelled is {labelled!r}, expected 'all' or a number of cases from 1 to {len(names)}"
-        )
+        raise InputError(f"labelled is {labelled!r}, expected 'all' or a number of cases from 1 to {len(names)}")
     count = int(labelled)
     if count in split.budgets:
         return set(split.budgets[count])
@@ -99,9 +95,7 @@ def _read_split(path: Path, cases: Sequence[Case]) -> Split:
         names = _names(path, key, content.get(key, [] if key == "test" else None), known)
         for name in names:
             if name in seen:
-                raise InputError(
-                    f"{path}: case {name} is in {seen[name]} and again in {key}; keep it in one of them"
-                )
+                raise InputError(f"{path}: case {name} is in {seen[name]} and again in {key}; keep it in one of them")
             seen[name] = key
         parts[key] = tuple(known[name] for name in names)
     for key in ("train", "validation"):
@@ -109,9 +103,7 @@ def _read_split(path: Path, cases: Sequence[Case]) -> Split:
             raise InputError(f'{path}: "{key}" is empty; name at least one case there')
     for case in (*parts["validation"], *parts["test"]):
         if case.label is None:
-            raise InputError(
-                f"{path}: case {case.name} in {seen[case.name]} has no label; add it or move it to train"
-            )
+            raise InputError(f"{path}: case {case.name} in {seen[case.name]} has no label; add it or move it to train")
     budgets = _budgets(path, content.get("labelled", {}), {case.name: case for case in parts["train"]})
     return Split(parts["train"], parts["validation"], parts["test"], budgets, path)
 
@@ -136,8 +128,6 @@ def _budgets(path: Path, value: Any, train: Mapping[str, Case]) -> dict[int, tup
             raise InputError(f'{path}: "labelled" {count} names {len(set(names))} cases, expected {count}')
         for name in names:
             if train[name].label is None:
-                raise InputError(
-                    f'{path}: "labelled" {count} names {name}, which has no label; add or replace it'
-                )
+                raise InputError(f'{path}: "labelled" {count} names {name}, which has no label; add or replace it')
         budgets[int(count)] = tuple(names)
     return budgets

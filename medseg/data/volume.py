@@ -96,9 +96,7 @@ def read_labels(path: str | os.PathLike[str]) -> Volume:
     if array.dtype.kind == "f":
         bad = array.size - int(np.isfinite(array).sum())
         if bad:
-            raise InputError(
-                f"{volume.path}: {bad} of {array.size} label voxels are NaN or infinite; export it again"
-            )
+            raise InputError(f"{volume.path}: {bad} of {array.size} label voxels are NaN or infinite; export it again")
         broken = array != np.rint(array)
         if broken.any():
             raise InputError(
@@ -108,16 +106,12 @@ def read_labels(path: str | os.PathLike[str]) -> Volume:
     low, high = (array.min(), array.max()) if array.size else (0, 0)
     if low < -(2**15) or high >= 2**15:
         value = low if low < -(2**15) else high
-        raise InputError(
-            f"{volume.path}: label value {value:g} is not between -32768 and 32767; renumber the labels"
-        )
+        raise InputError(f"{volume.path}: label value {value:g} is not between -32768 and 32767; renumber the labels")
     dtype = np.uint8 if low >= 0 and high < 2**8 else np.int16
     return Volume(array.astype(dtype), volume.geometry, volume.path)
 
 
-def write_segmentation(
-    path: str | os.PathLike[str], labels: NDArray[Any], like: str | os.PathLike[str]
-) -> None:
+def write_segmentation(path: str | os.PathLike[str], labels: NDArray[Any], like: str | os.PathLike[str]) -> None:
     """Writes a label map on exactly the grid of `like`, in the format of the suffix of `path`.
 
     From NIfTI to NIfTI the affine, the qform and sform with their codes and the units stay the input's, bit

@@ -95,9 +95,7 @@ def test_drawn_budgets_are_nested_and_apart_from_validation(
 
 
 def test_splits_json_rules(plain: Path) -> None:
-    write_splits(
-        plain, train=list("abcg"), validation=["e"], test=["f"], labelled={"1": ["b"], "2": ["b", "c"]}
-    )
+    write_splits(plain, train=list("abcg"), validation=["e"], test=["f"], labelled={"1": ["b"], "2": ["b", "c"]})
     for budget, expected in {1: ["b"], "2": ["b", "c"], 3: ["a", "b", "c"], "all": ["a", "b", "c"]}.items():
         cohort = load_cohort(plain, labelled=budget)
         assert names(cohort.labelled) == expected

@@ -53,9 +53,7 @@ def test_channels_of_a_case_are_a_list(tmp_path: Path) -> None:
         list_cases(decathlon(tmp_path, [{"image": files}]))
 
 
-@pytest.mark.parametrize(
-    "labels", [{"background": 0, "b": 2, "a": 1}, {"2": "b", "0": "background", "1": "a"}]
-)
+@pytest.mark.parametrize("labels", [{"background": 0, "b": 2, "a": 1}, {"2": "b", "0": "background", "1": "a"}])
 def test_both_forms_of_labels(tmp_path: Path, labels: dict[str, Any]) -> None:
     touch(tmp_path, "a.nii.gz")
     listing = list_cases(decathlon(tmp_path, ["a.nii.gz"], labels=labels))
@@ -101,9 +99,7 @@ def test_case_lists_that_are_broken(tmp_path: Path, training: Any, text: str) ->
 def test_what_is_no_layout(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         list_cases(tmp_path / "absent")
-    with pytest.raises(
-        InputError, match=r"no cases found, expected a dataset\.json .* or the folders images/"
-    ):
+    with pytest.raises(InputError, match=r"no cases found, expected a dataset\.json .* or the folders images/"):
         list_cases(tmp_path)
     (tmp_path / "images").mkdir()
     with pytest.raises(InputError, match=r"images: no volumes, expected files ending in \.nii\.gz"):
@@ -117,9 +113,7 @@ def test_what_is_no_layout(tmp_path: Path) -> None:
 
 
 def test_plain_folders_match_by_stem(tmp_path: Path) -> None:
-    touch(
-        tmp_path, "images/b.mha", "images/a.nii.gz", "images/._a.nii.gz", "images/notes.txt", "labels/a.nrrd"
-    )
+    touch(tmp_path, "images/b.mha", "images/a.nii.gz", "images/._a.nii.gz", "images/notes.txt", "labels/a.nrrd")
     listing = list_cases(tmp_path)
     assert [(case.name, case.label) for case in listing.cases] == [
         ("a", tmp_path / "labels/a.nrrd"),
@@ -131,9 +125,7 @@ def test_plain_folders_match_by_stem(tmp_path: Path) -> None:
 
 
 def test_numbered_channels_match_labels_without_the_number(tmp_path: Path) -> None:
-    touch(
-        tmp_path, *(f"images/{case}_{i:04}.nii.gz" for case in ("a", "b") for i in (1, 0)), "labels/a.nii.gz"
-    )
+    touch(tmp_path, *(f"images/{case}_{i:04}.nii.gz" for case in ("a", "b") for i in (1, 0)), "labels/a.nii.gz")
     listing = list_cases(tmp_path, "CT, PET")
     assert listing.channels == ("CT", "PET")
     assert [case.name for case in listing.cases] == ["a", "b"]
