@@ -70,9 +70,7 @@ def check_target(logits: Tensor, target: Tensor) -> None:
     if channels == classes:
         return
     if channels != 1:
-        raise ValueError(
-            f"target has {channels} channels; expected 1 (index labels) or {classes} (probabilities)"
-        )
+        raise ValueError(f"target has {channels} channels; expected 1 (index labels) or {classes} (probabilities)")
     if target.is_floating_point():
         raise TypeError(
             f"index labels must have an integer dtype, not {target.dtype}; convert them with .long(), "

@@ -8,8 +8,9 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from medseg.losses.functional_module import RegionSumsLoss
-from medseg.losses.region_sums import Wanted, region_sums
+from medseg.losses.region_sums import region_sums
 from medseg.losses.terms import LossTerms, loss_terms
+from medseg.losses.wanted import Wanted
 
 __all__ = ["CompoundLoss"]
 
@@ -68,14 +69,10 @@ def _together(
 ) -> dict[str, LossTerms]:
     first = next(iter(members.values()))
     if not isinstance(first, RegionSumsLoss):
-        return {
-            name: loss_terms(loss, logits, target, mask, step, name=name) for name, loss in members.items()
-        }
+        return {name: loss_terms(loss, logits, target, mask, step, name=name) for name, loss in members.items()}
     alike = cast(Mapping[str, RegionSumsLoss], members)
     wanted = Wanted()
     for loss in alike.values():
         wanted = wanted | loss.wanted()
-    sums = region_sums(
-        logits, target, mask, wanted, activation=first.activation, ignore_index=first.ignore_index
-    )
+    sums = region_sums(logits, target, mask, wanted, activation=first.activation, ignore_index=first.ignore_index)
     return {name: loss.terms_of(sums, name) for name, loss in alike.items()}

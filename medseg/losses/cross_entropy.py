@@ -10,7 +10,8 @@ from torch import Tensor
 from medseg.losses.checks import Activation, Denominator, Reduction, class_tensor
 from medseg.losses.functional_module import RegionSumsLoss
 from medseg.losses.reduce import over_samples
-from medseg.losses.region_sums import RegionSums, Wanted, region_sums
+from medseg.losses.region_sums import region_sums
+from medseg.losses.wanted import RegionSums, Wanted
 
 __all__ = ["CrossEntropyLoss", "cross_entropy_loss", "cross_entropy_of", "voxel_weights"]
 
@@ -42,21 +43,16 @@ def cross_entropy_of(
     reduction: Reduction = "mean",
 ) -> Tensor:
     """sum(m w_y ce) / sum(m w_y), averaged; see `CrossEntropyLoss`."""
-    assert sums.ce_on is not None, "the cross entropy sums were not asked for"
     on, off, weight = voxel_weights(sums, class_weight, include_background)
     classes = sums.target.shape[1]
     even = label_smoothing / (2 if sums.binary else classes)
-    cost = on * sums.ce_on * (1 - label_smoothing)
-    if sums.even_on is not None:
-        cost = cost + even * on * sums.even_on
-    if sums.ce_off is not None:
-        cost = cost + off * sums.ce_off * (1 - label_smoothing)
-        if sums.even_off is not None:
-            cost = cost + even * off * sums.even_off
+    cost = torch.zeros_like(sums.target)
+    for part, weights in [("on", on), ("off", off)] if sums.binary else [("on", on)]:
+        cost = cost + (1 - label_smoothing) * weights * sums.sum(f"ce_{part}")
+        if label_smoothing:
+            cost = cost + even * weights * sums.sum(f"even_{part}")
     everything = sums.voxels * (classes if sums.binary else 1)
-    return over_samples(
-        cost.sum(1), weight, everything=everything, denominator=denominator, reduction=reduction
-    )
+    return over_samples(cost.sum(1), weight, everything=everything, denominator=denominator, reduction=reduction)
 
 
 def cross_entropy_loss(

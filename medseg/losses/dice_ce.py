@@ -11,7 +11,8 @@ from medseg.losses.checks import Absent, Activation
 from medseg.losses.cross_entropy import cross_entropy_of
 from medseg.losses.functional_module import WeightedPartsLoss
 from medseg.losses.overlap import dice_of
-from medseg.losses.region_sums import RegionSums, Wanted, region_sums
+from medseg.losses.region_sums import region_sums
+from medseg.losses.wanted import RegionSums, Wanted
 
 __all__ = ["DiceCELoss", "dice_ce_loss"]
 
@@ -61,7 +62,7 @@ def dice_ce_loss(
     ignore_index: int | None = None,
 ) -> Tensor:
     """dice_weight * Dice + ce_weight * cross entropy, in one pass. See `DiceCELoss`."""
-    wanted = Wanted(overlap=True, squared=squared, ce=True, even=label_smoothing > 0)
+    wanted = Wanted(linear=not squared, squared=squared, ce=True, even=label_smoothing > 0)
     sums = region_sums(logits, target, mask, wanted, activation=activation, ignore_index=ignore_index)
     parts = dice_ce_parts(
         sums,
@@ -108,7 +109,7 @@ class DiceCELoss(WeightedPartsLoss):
         super().__init__(locals())
 
     def wanted(self) -> Wanted:
-        return Wanted(overlap=True, squared=self.squared, ce=True, even=self.label_smoothing > 0)
+        return Wanted(linear=not self.squared, squared=self.squared, ce=True, even=self.label_smoothing > 0)
 
     def parts(self, sums: RegionSums) -> dict[str, Tensor]:
         return dice_ce_parts(sums, **self.rest())

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from medseg.losses.checks import Absent, Activation, Denominator, Reduction, check_choice
-from medseg.losses.region_sums import RegionSums, Wanted, region_sums
+from medseg.losses.region_sums import region_sums
 from medseg.losses.terms import LossTerms
+from medseg.losses.wanted import RegionSums, Wanted
 
 __all__ = ["FunctionLoss", "RegionSumsLoss", "WeightedPartsLoss"]
 

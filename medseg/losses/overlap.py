@@ -10,7 +10,8 @@ from torch import Tensor
 from medseg.losses.checks import Absent, Activation, Reduction, class_tensor
 from medseg.losses.functional_module import RegionSumsLoss
 from medseg.losses.reduce import mean_of_classes
-from medseg.losses.region_sums import RegionSums, Wanted, region_sums
+from medseg.losses.region_sums import region_sums
+from medseg.losses.wanted import RegionSums, Wanted
 
 __all__ = ["DiceLoss", "TverskyLoss", "dice_loss", "dice_of", "tversky_loss", "tversky_of"]
 
@@ -30,11 +31,8 @@ def tversky_of(
     reduction: Reduction = "mean",
 ) -> Tensor:
     """(1 - (I + s) / (I + alpha (P - I) + beta (Y - I) + s)) ** focus, averaged; see `tversky_loss`."""
-    size = sums.size2 if squared else sums.size
-    assert sums.overlap is not None
-    assert size is not None
-    volume = sums.target2 if squared else sums.target
-    overlap, presence, mass = sums.overlap, sums.target, sums.mass
+    overlap, presence, mass = sums.sum("overlap"), sums.target, sums.mass
+    size, volume = (sums.sum("size2"), sums.target2) if squared else (sums.sum("size"), sums.target)
     if batch:
         overlap, size, volume, presence, mass = (
             x.sum(0, keepdim=True) for x in (overlap, size, volume, presence, mass)
@@ -71,9 +69,7 @@ def tversky_loss(
     ignore_index: int | None = None,
 ) -> Tensor:
     """1 - (I + s) / (I + alpha (P - I) + beta (Y - I) + s), per sample and class. See `TverskyLoss`."""
-    sums = region_sums(
-        logits, target, mask, Wanted(overlap=True), activation=activation, ignore_index=ignore_index
-    )
+    sums = region_sums(logits, target, mask, Wanted(linear=True), activation=activation, ignore_index=ignore_index)
     return tversky_of(
         sums,
         alpha=alpha,
@@ -114,7 +110,7 @@ class TverskyLoss(RegionSumsLoss):
         super().__init__(locals())
 
     def wanted(self) -> Wanted:
-        return Wanted(overlap=True)
+        return Wanted(linear=True)
 
     def of(self, sums: RegionSums) -> Tensor:
         return tversky_of(sums, **self.rest())
@@ -141,7 +137,7 @@ def dice_loss(
     ignore_index: int | None = None,
 ) -> Tensor:
     """1 - (2 I + s) / (P + Y + s), per sample and class. See `DiceLoss`."""
-    wanted = Wanted(overlap=True, squared=squared)
+    wanted = Wanted(linear=not squared, squared=squared)
     sums = region_sums(logits, target, mask, wanted, activation=activation, ignore_index=ignore_index)
     return dice_of(
         sums,
@@ -181,7 +177,7 @@ class DiceLoss(RegionSumsLoss):
         super().__init__(locals())
 
     def wanted(self) -> Wanted:
-        return Wanted(overlap=True, squared=bool(self.squared))
+        return Wanted(linear=not self.squared, squared=bool(self.squared))
 
     def of(self, sums: RegionSums) -> Tensor:
         return dice_of(sums, **self.rest())
