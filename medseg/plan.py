@@ -45,6 +45,13 @@ class ChannelPlan(_Record):
             raise ValueError("clip_zscore needs lower, upper, mean and std")
         return self
 
+    @property
+    def scale(self) -> tuple[float, float, float, float]:
+        """lower, upper, mean and std of `clip_zscore`."""
+        if self.lower is None or self.upper is None or self.mean is None or self.std is None:
+            raise ValueError(f"channel {self.name} is normalised by {self.normalisation} and has no fixed scale")
+        return self.lower, self.upper, self.mean, self.std
+
 
 class NetworkPlan(_Record):
     """A U-Net of `len(filters)` stages; stage i has `filters[i]` channels, convolutions of `kernels[i]` and begins
@@ -142,4 +149,7 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
 
 def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
     """Writes `plan` as YAML that `load_plan` reads back equal."""
-    write_text(path, yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120))
+    write_text(
+        path,
+        yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120),
+    )

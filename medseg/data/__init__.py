@@ -1,0 +1,29 @@
+"""What is read: case lists, volumes, preparation, the cache, the two loaders, phantoms."""
+
+from medseg.data.cache import CaseCache, PreparedCase
+from medseg.data.cohort import Case, Cohort, load_case, load_cohort
+from medseg.data.demo import demo_cohort
+from medseg.data.loader import PairedLoader, RawBatch
+from medseg.data.patches import PatchDataset
+from medseg.data.phantoms import write_cohort
+from medseg.data.volume import Geometry, Volume, read_geometry, read_labels, read_volume, write_segmentation
+
+__all__ = [
+    "Case",
+    "CaseCache",
+    "Cohort",
+    "Geometry",
+    "PairedLoader",
+    "PatchDataset",
+    "PreparedCase",
+    "RawBatch",
+    "Volume",
+    "demo_cohort",
+    "load_case",
+    "load_cohort",
+    "read_geometry",
+    "read_labels",
+    "read_volume",
+    "write_cohort",
+    "write_segmentation",
+]

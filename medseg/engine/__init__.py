@@ -1,0 +1,38 @@
+"""How it runs: the one iteration, the trainer around it, validation, checkpoints, the job from folder to table."""
+
+from medseg.engine.checkpoints import CheckpointHandler, load_checkpoint
+from medseg.engine.evaluator import VolumeEvaluator, WriteSegmentations
+from medseg.engine.iteration import Iteration, PolynomialDecay
+from medseg.engine.job import TrainingJob
+from medseg.engine.logs import JsonLines, StepLog
+from medseg.engine.output import new_output, run_folder
+from medseg.engine.precision import Autocast, has_bf16, pick_device
+from medseg.engine.progress import ProgressHandler
+from medseg.engine.provenance import run_params
+from medseg.engine.signals import Interrupted, StopSignals
+from medseg.engine.trainer import Budget, Trainer
+from medseg.engine.validation import ValidationHandler
+
+__all__ = [
+    "Autocast",
+    "Budget",
+    "CheckpointHandler",
+    "Interrupted",
+    "Iteration",
+    "JsonLines",
+    "PolynomialDecay",
+    "ProgressHandler",
+    "StepLog",
+    "StopSignals",
+    "Trainer",
+    "TrainingJob",
+    "ValidationHandler",
+    "VolumeEvaluator",
+    "WriteSegmentations",
+    "has_bf16",
+    "load_checkpoint",
+    "new_output",
+    "pick_device",
+    "run_folder",
+    "run_params",
+]

@@ -53,15 +53,12 @@ def sliding_window(
     profiles = [gaussian_profile(p).to(padded.device) for p in patch]
     weights = _outer(profiles)
     windows = [
-        tuple(slice(s, s + p) for s, p in zip(corner, patch, strict=True))
-        for corner in itertools.product(*starts)
+        tuple(slice(s, s + p) for s, p in zip(corner, patch, strict=True)) for corner in itertools.product(*starts)
     ]
     total: Tensor | None = None
     for done in range(0, len(windows), batch):
         group = windows[done : done + batch]
-        logits = network(
-            torch.stack([padded[(slice(None), *window)] for window in group]).to(device or padded.device)
-        )
+        logits = network(torch.stack([padded[(slice(None), *window)] for window in group]).to(device or padded.device))
         _check_output(logits, len(group), patch)
         if total is None:
             total = torch.zeros((logits.shape[1], *shape), dtype=torch.float32, device=padded.device)

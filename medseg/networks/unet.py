@@ -74,7 +74,7 @@ class UNet(nn.Module):
 
     def forward(self, image):  # type: ignore[no-untyped-def]
         # no annotation: TorchScript sees one Tensor, training returns a NetworkOutput
-        if torch.jit.is_scripting():
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
             return self.classifier(self._maps(image)[-1])
         else:  # noqa: RET505  # TorchScript leaves out an else of is_scripting, not what follows a return
             if not self.training:
@@ -105,18 +105,29 @@ class UNet(nn.Module):
         return NetworkOutput(self.classifier(features["decoder0"]), deep, features)
 
 
-def planned_unet(plan: Plan) -> UNet:
-    """The network that `plan` describes, with fresh weights."""
+def planned_unet(plan: Plan, seed: int = 0, device: torch.device | str | None = None) -> UNet:
+    """The network that `plan` describes, with fresh weights that are a pure function of `seed`.
+
+    Args:
+        plan: channels, classes and topology.
+        seed: of the weights; the global random state stays as it was.
+        device: where it is put, in the channels-last layout (faster for bf16); None leaves it as it is made.
+    """
     network = plan.network
-    return UNet(
-        in_channels=len(plan.channels),
-        out_channels=len(plan.classes),
-        filters=network.filters,
-        strides=network.strides,
-        kernels=network.kernels,
-        residual=network.residual,
-        heads=network.heads,
-    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet = UNet(
+            in_channels=len(plan.channels),
+            out_channels=len(plan.classes),
+            filters=network.filters,
+            strides=network.strides,
+            kernels=network.kernels,
+            residual=network.residual,
+            heads=network.heads,
+        )
+    if device is None:
+        return unet
+    return unet.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,0 +1,6 @@
+"""How runs are kept. The only package that imports mlflow."""
+
+from medseg.tracking.store import default_uri, store_problem
+from medseg.tracking.tracker import Tracker
+
+__all__ = ["Tracker", "default_uri", "store_problem"]

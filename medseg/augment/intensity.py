@@ -1,0 +1,113 @@
+"""Grey values varied per sample and channel: gamma, contrast, brightness, blur, noise. Drawn apart from application."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medseg.randomness import generator, torch_generator
+
+__all__ = ["IntensityAugment", "IntensityParameters", "apply_intensity"]
+
+
+@dataclass(frozen=True)
+class IntensityParameters:
+    """Of one batch, each (B, C): the identity is gamma 1, contrast 1, brightness 0, blur 0, noise 0.
+
+    `noise` is the standard deviation; the noise itself is drawn by `noise_keys`, one (seed, step, sample, purpose)
+    a sample.
+    """
+
+    gamma: Tensor
+    contrast: Tensor
+    brightness: Tensor
+    blur: Tensor
+    noise: Tensor
+    noise_keys: tuple[tuple[int, int, int, str], ...]
+
+
+@dataclass(frozen=True)
+class IntensityAugment:
+    """How far grey values may go; images are normalised, so 1 is about one standard deviation.
+
+    Attributes:
+        gamma: smallest and largest exponent over the sample's own range.
+        contrast: smallest and largest factor around the sample's mean.
+        brightness: largest shift.
+        blur: largest standard deviation of a Gaussian, in voxels.
+        noise: largest standard deviation of Gaussian noise.
+        share: the share of samples that each of the five is applied to, drawn one by one.
+    """
+
+    gamma: tuple[float, float] = (0.7, 1.5)
+    contrast: tuple[float, float] = (0.75, 1.25)
+    brightness: float = 0.2
+    blur: float = 1.0
+    noise: float = 0.15
+    share: float = 0.4
+
+    def draw(self, seed: int, step: int, samples: int, channels: int, purpose: str) -> IntensityParameters:
+        """Parameters for a batch, a pure function of (seed, step, sample, purpose)."""
+        rows = [self._row(generator(seed, step, i, f"{purpose} intensity"), channels) for i in range(samples)]
+        gamma, contrast, brightness, blur, noise = torch.from_numpy(np.stack(rows, axis=1)).float()
+        keys = tuple((seed, step, i, f"{purpose} noise") for i in range(samples))
+        return IntensityParameters(gamma, contrast, brightness, blur, noise, keys)
+
+    def _row(self, random: np.random.Generator, channels: int) -> np.ndarray:
+        """(5, C)"""
+        wanted = random.random((5, channels)) < self.share
+        values = np.stack(
+            [
+                np.exp(random.uniform(math.log(self.gamma[0]), math.log(self.gamma[1]), channels)),
+                random.uniform(*self.contrast, channels),
+                random.uniform(-self.brightness, self.brightness, channels),
+                random.uniform(0, self.blur, channels),
+                random.uniform(0, self.noise, channels),
+            ]
+        )
+        return np.where(wanted, values, np.array([1.0, 1.0, 0.0, 0.0, 0.0])[:, None])
+
+
+def apply_intensity(image: Tensor, parameters: IntensityParameters) -> Tensor:
+    """A new image (B, C, D, H, W) with the parameters applied; the input is not changed."""
+    p = parameters
+    result = image.clone(memory_format=torch.contiguous_format)
+    for b in range(image.shape[0]):
+        for c in range(image.shape[1]):  # one at a time: most samples need few of the five
+            x = result[b, c]
+            if p.blur[b, c] > 0:
+                x = _blurred(x, float(p.blur[b, c]))
+            if p.gamma[b, c] != 1:
+                low, high = x.aminmax()
+                span = (high - low).clamp_min(1e-6)
+                x = ((x - low) / span).pow(float(p.gamma[b, c])) * span + low
+            if p.contrast[b, c] != 1:
+                mean = x.mean()
+                x = (x - mean) * float(p.contrast[b, c]) + mean
+            x = x + float(p.brightness[b, c])
+            if p.noise[b, c] > 0:
+                seed, step, sample, purpose = p.noise_keys[b]
+                random = torch_generator(seed, step, sample, f"{purpose} {c}", image.device)
+                noise = torch.randn(x.shape, generator=random, device=image.device, dtype=torch.float32)
+                x = x + float(p.noise[b, c]) * noise
+            result[b, c] = x
+    return result
+
+
+def _blurred(x: Tensor, sigma: float) -> Tensor:
+    """(D, H, W) convolved with a Gaussian of `sigma` voxels, separably; edges are continued."""
+    radius = max(1, int(np.ceil(2 * sigma)))
+    offsets = torch.arange(-radius, radius + 1, device=x.device, dtype=torch.float32)
+    kernel = torch.softmax(-0.5 * (offsets / sigma) ** 2, 0) if sigma > 0.1 else (offsets == 0).float()
+    x = x[None, None].float()
+    for axis in range(3):
+        shape, padding = [1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]
+        shape[2 + axis] = len(kernel)
+        padding[4 - 2 * axis] = padding[5 - 2 * axis] = radius
+        x = F.conv3d(F.pad(x, padding, mode="replicate"), kernel.view(shape))
+    return x[0, 0]

@@ -1,0 +1,90 @@
+"""From raw patches to the batch that every method gets: one geometry, a weak and a strong view."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from medseg.augment.geometry import GeometryAugment, apply_geometry
+from medseg.augment.intensity import IntensityAugment, apply_intensity
+
+__all__ = ["Augment", "Batch", "Labelled", "Unlabelled"]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """`image` (B, C, D, H, W) in the training view, `weak` the same geometry with its own grey values, `label` and
+    `mask` (B, 1, D, H, W): class indices (int64) and where they hold (bool)."""
+
+    image: Tensor
+    weak: Tensor
+    label: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """`weak` (for the teacher) and `strong` (for the student) views (B, C, D, H, W) of one geometry; `mask`
+    (B, 1, D, H, W): what lies inside the volume."""
+
+    weak: Tensor
+    strong: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a method gets for one step, on the device."""
+
+    labelled: Labelled
+    unlabelled: Unlabelled | None
+
+
+class Augment:
+    """Augments both parts of a raw batch on their device.
+
+    Args:
+        seed: of the run.
+        spacing: mm along the patch's axes, so that rotations are rotations in mm.
+        geometry: drawn once a sample, the same for its image, label, mask and both views.
+        intensity: of the labelled training view.
+        strong: of the unlabelled strong view. The weak view keeps its grey values.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        spacing: Sequence[float],
+        geometry: GeometryAugment | None = None,
+        intensity: IntensityAugment | None = None,
+        strong: IntensityAugment | None = None,
+    ) -> None:
+        self.seed = seed
+        self.spacing = tuple(spacing)
+        self.geometry = geometry or GeometryAugment()
+        self.intensity = intensity or IntensityAugment()
+        self.strong = strong or IntensityAugment(
+            gamma=(0.5, 2.0), contrast=(0.5, 1.5), brightness=0.5, blur=1.5, noise=0.25, share=0.6
+        )
+
+    @torch.no_grad()
+    def __call__(self, labelled: Mapping[str, Tensor], unlabelled: Mapping[str, Tensor] | None, step: int) -> Batch:
+        """The batch of `step` from raw patches `image`, `label`, `mask`. A pure function of (seed, step)."""
+        image, label, mask = self._warp(labelled, step, "labelled")
+        varied = self._vary(image, step, "labelled", self.intensity)
+        first = Labelled(varied, image, label.long(), mask)
+        if unlabelled is None:
+            return Batch(first, None)
+        weak, _, inside = self._warp(unlabelled, step, "unlabelled")
+        return Batch(first, Unlabelled(weak, self._vary(weak, step, "unlabelled", self.strong), inside))
+
+    def _warp(self, raw: Mapping[str, Tensor], step: int, purpose: str) -> tuple[Tensor, Tensor, Tensor]:
+        matrices = self.geometry.draw(self.seed, step, len(raw["image"]), self.spacing, purpose)
+        return apply_geometry(raw["image"], raw["label"], raw["mask"], matrices)
+
+    def _vary(self, image: Tensor, step: int, purpose: str, how: IntensityAugment) -> Tensor:
+        parameters = how.draw(self.seed, step, image.shape[0], image.shape[1], purpose)
+        return apply_intensity(image, parameters)

@@ -1,0 +1,150 @@
+"""What a bundle config calls: the check of its keys, and errors that end in one line."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from monai.bundle import ConfigParser
+from monai.bundle.config_item import ConfigComponent
+from monai.utils.module import locate
+
+from medseg.engine.signals import Interrupted
+from medseg.errors import InputError, input_error_in, nearest
+from medseg.share import bundle_folder
+
+__all__ = ["check_keys", "checked_config", "overlay_names", "overlay_path", "set_override"]
+
+
+def checked_config(base: str) -> dict[str, Any]:
+    """The merged config as the user composed it, after a check of every key; the first thing that a run evaluates.
+
+    Called from an expression of a bundle config. From here on, wrong input ends the process in one line and exit
+    code 2, also under `python -m monai.bundle run`.
+
+    Args:
+        base: the config of the bundle, such as "train.yaml", whose keys are the known ones.
+
+    Raises:
+        InputError: a key is unknown; the nearest known one is named.
+    """
+    sys.excepthook = _one_line
+    config = _merged_config()
+    check_keys(config, ConfigParser.load_config_file(bundle_folder() / "configs" / base))
+    return config
+
+
+def check_keys(config: Mapping[str, Any], base: Mapping[str, Any]) -> None:
+    """Checks a merged config against the bundle's own.
+
+    A top-level key must be one of the base's. Below, where a mapping names its `_target_`, keys must be parameters
+    of that callable; elsewhere they must be keys of the base, except that a new named component (a mapping with a
+    `_target_`, such as one more handler) may be added to a mapping of components.
+
+    Raises:
+        InputError: the first unknown key and the nearest known one.
+    """
+    for where, key, known in _unknown(config, base, ""):
+        raise InputError(f"config key '{where}{key}' is unknown{_nearest_key(where, key, known)}")
+
+
+def overlay_names(folder: Path) -> list[str]:
+    """Names of the overlays in one folder of `configs/`."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def overlay_path(concern: str, name: str, configs: Path) -> Path:
+    """The overlay `configs/<concern>/<name>.yaml`.
+
+    Raises:
+        InputError: there is none; the nearest name and all names are given.
+    """
+    known = overlay_names(configs / concern)
+    if name not in known:
+        raise InputError(f"unknown {concern} '{name}'{nearest(name, known)}; known: {', '.join(known)}")
+    return configs / concern / f"{name}.yaml"
+
+
+def set_override(config: Mapping[str, Any], key: str) -> None:
+    """Checks that the parent of an override `a#b#c` exists, which MONAI reports as a bare KeyError.
+
+    Raises:
+        InputError: a part of the way is unknown; the nearest known one is named.
+    """
+    node: Any = config
+    where = ""
+    for part in key.replace("::", "#").split("#")[:-1]:
+        if not isinstance(node, Mapping) or part not in node:
+            known = list(node) if isinstance(node, Mapping) else []
+            raise InputError(f"config key '{key}' is unknown{_nearest_key(where, part, known)}")
+        node, where = node[part], f"{where}{part}#"
+
+
+def _unknown(config: Any, base: Any, where: str) -> Iterator[tuple[str, str, list[str]]]:
+    if not isinstance(config, Mapping):
+        return
+    target = config.get("_target_")
+    if isinstance(target, str):
+        known = _parameters(target, where)
+        if known is None:
+            return
+    else:
+        known = list(base) if isinstance(base, Mapping) else None
+    for key, value in config.items():
+        key = str(key)
+        fixed = (key.startswith("_") and key.endswith("_")) or known is None
+        added = target is None and where and isinstance(value, Mapping) and "_target_" in value
+        if not fixed and not added and known is not None and key not in known:
+            yield where, key, known
+        below = base.get(key) if isinstance(base, Mapping) else None
+        yield from _unknown(value, below, f"{where}{key}#")
+
+
+def _parameters(target: str, where: str) -> list[str] | None:
+    """Names that `target` takes, None where it takes any."""
+    component = locate(target if "." in target else ConfigComponent({"_target_": target}).resolve_module_name())
+    if component is None:
+        raise InputError(f"config key '{where}_target_': '{target}' cannot be imported; check the spelling")
+    try:
+        parameters = inspect.signature(component).parameters
+    except ValueError:  # some built-ins have no signature
+        return None
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return None
+    return list(parameters)
+
+
+def _nearest_key(where: str, key: str, known: list[str]) -> str:
+    close = nearest(key, known)
+    name = close.removeprefix("; did you mean '").removesuffix("'?")
+    return f"; did you mean '{where}{name}'?" if close else f"; known here: {', '.join(known)}"
+
+
+def _merged_config() -> dict[str, Any]:
+    """The raw content of the parser that is evaluating the expression which called. A macro ("%") would hand over the
+    merged config too, but with every component in it built a second time."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        parser = frame.f_locals.get("self")
+        if isinstance(parser, ConfigParser):
+            content = {key: value for key, value in parser.get().items() if key != ConfigParser.meta_key}
+            return copy.deepcopy(content)
+        frame = frame.f_back
+    raise RuntimeError("checked_config is called from an expression of a bundle config")
+
+
+def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """An excepthook: wrong input is one line and exit code 2, a signal its own exit code, all else a traceback."""
+    wrong = input_error_in(error)
+    if wrong is not None:
+        print(f"Error: {wrong}", file=sys.stderr)
+        raise SystemExit(2)
+    if isinstance(error, Interrupted):
+        print(error, file=sys.stderr)
+        raise SystemExit(error.exit_code)
+    sys.__excepthook__(kind, error, trace)

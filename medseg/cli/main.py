@@ -1,0 +1,62 @@
+"""The command line. Wrong input is one line and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import medseg
+from medseg.errors import input_error_in
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="3-D segmentation of CT and MRI volumes of which only some are labelled.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"medseg {medseg.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The entry point `medseg`."""
+    _register()
+    try:
+        app()
+    except Exception as error:
+        wrong = input_error_in(error)
+        if wrong is not None:
+            print(f"Error: {wrong}", file=sys.stderr)
+            raise SystemExit(2) from None
+        code = getattr(error, "exit_code", None)  # a run that a signal stopped
+        if isinstance(code, int):
+            print(error, file=sys.stderr)
+            raise SystemExit(code) from None
+        raise
+
+
+def _register() -> None:
+    from medseg.cli import data
+    from medseg.cli.doctor import doctor
+    from medseg.cli.evaluate import evaluate
+    from medseg.cli.predict import predict
+    from medseg.cli.train import train
+
+    for command in (train, predict, evaluate, doctor):
+        app.command()(command)
+    app.add_typer(data.app, name="data")

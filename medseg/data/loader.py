@@ -1,0 +1,84 @@
+"""The labelled and the unlabelled loader, read together step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from typing import TypedDict
+
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from medseg.data.patches import PatchDataset
+from medseg.errors import InputError
+
+__all__ = ["PairedLoader", "RawBatch"]
+
+
+class RawBatch(TypedDict):
+    """What the loader gives for one step: patches before augmentation, on the CPU."""
+
+    step: int
+    labelled: dict[str, Tensor]
+    unlabelled: dict[str, Tensor] | None
+
+
+class PairedLoader:
+    """Endless batches from `first_step` on: what step n gives does not depend on where one began.
+
+    Args:
+        labelled: patches with labels.
+        unlabelled: patches of unlabelled cases; may be empty where the method needs none.
+        needs_unlabelled: whether the method needs them; they are read only then.
+        workers: processes a loader; 0 reads in the training process, best on few cores.
+        pin_memory: for copies to a GPU.
+    """
+
+    def __init__(
+        self,
+        labelled: PatchDataset,
+        unlabelled: PatchDataset | None = None,
+        needs_unlabelled: bool = False,
+        workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        if needs_unlabelled and not unlabelled:
+            raise InputError(
+                "the method needs unlabelled cases and the cohort has none; lower the label budget (--labelled N), add "
+                "images without labels, or choose the method supervised"
+            )
+        self.labelled = labelled
+        self.unlabelled = unlabelled if needs_unlabelled else None
+        self.workers = workers
+        self.pin_memory = pin_memory
+        self.first_step = 0
+
+    def __iter__(self) -> Iterator[RawBatch]:
+        labelled = iter(self._loader(self.labelled))
+        unlabelled = iter(self._loader(self.unlabelled)) if self.unlabelled is not None else None
+        for step in count(self.first_step):
+            yield {
+                "step": step,
+                "labelled": next(labelled),
+                "unlabelled": next(unlabelled) if unlabelled is not None else None,
+            }
+
+    def _loader(self, dataset: PatchDataset) -> DataLoader[dict[str, Tensor]]:
+        return DataLoader(
+            dataset,
+            batch_sampler=_StepSampler(self.first_step, dataset.batch_size),
+            num_workers=self.workers,
+            pin_memory=self.pin_memory,
+        )
+
+
+class _StepSampler(Sampler[list[tuple[int, int]]]):
+    """Indices (step, slot) of each step's batch, endlessly."""
+
+    def __init__(self, first_step: int, batch_size: int) -> None:
+        self.first_step = first_step
+        self.batch_size = batch_size
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for step in count(self.first_step):
+            yield [(step, slot) for slot in range(self.batch_size)]

@@ -1,0 +1,114 @@
+"""Patches of prepared cases: which case, and where, as a pure function of (seed, step, slot)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from medseg.data.cache import IGNORE, CaseCache, PreparedCase
+from medseg.data.cohort import Case
+from medseg.randomness import generator, permutation
+
+__all__ = ["PatchDataset"]
+
+
+class PatchDataset(Dataset[dict[str, Tensor]]):
+    """One patch for each index (step, slot), slot 0 to `batch_size` - 1.
+
+    Cases come in laps, each lap in an order of its own, so that all are seen equally often.
+
+    Args:
+        data: the cases.
+        cache: where they are prepared; done here, at construction.
+        patch_size: (D, H, W) voxels.
+        batch_size: patches a step.
+        seed: of the run.
+        foreground: the share of patches that are placed around a voxel of a class drawn evenly from those that the
+            case has; the others, and cases without labels, anywhere in the volume.
+        purpose: what sets this dataset's randomness apart from another's.
+
+    Items:
+        image (C, *patch) float32; label (1, *patch) uint8 class indices and mask (1, *patch) bool: False outside the
+        volume and where the label says `ignore`. An unlabelled case's label is 0 throughout and its mask says only
+        what lies inside the volume. Outside the volume, images continue their edge.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Case],
+        cache: CaseCache,
+        patch_size: Sequence[int],
+        batch_size: int,
+        seed: int,
+        foreground: float = 0.5,
+        purpose: str = "labelled",
+    ) -> None:
+        self.data = data
+        self.patch_size = np.asarray(patch_size)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.foreground = foreground
+        self.purpose = purpose
+        self.cases = cache.prepare(data) if data else []
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: tuple[int, int]) -> dict[str, Tensor]:
+        step, slot = index
+        lap, place = divmod(step * self.batch_size + slot, len(self.cases))
+        case = self.cases[_order(self.seed, lap, len(self.cases), self.purpose)[place]]
+        start = self._start(case, generator(self.seed, step, slot, f"{self.purpose} patch"))
+        image = _crop(case.images, start, self.patch_size, "edge")
+        inside = _inside(case.images.shape[1:], start, self.patch_size)
+        if case.labels is None:
+            label = np.zeros(inside.shape, np.uint8)
+        else:
+            label = _crop(case.labels[None], start, self.patch_size, "constant")
+            inside &= label != IGNORE
+            label = np.where(label == IGNORE, 0, label).astype(np.uint8)
+        return {
+            "image": torch.from_numpy(image),
+            "label": torch.from_numpy(label),
+            "mask": torch.from_numpy(inside),
+        }
+
+    def _start(self, case: PreparedCase, random: np.random.Generator) -> np.ndarray:
+        """The patch's first voxel; negative where the volume is smaller than the patch."""
+        room = np.array(case.images.shape[1:]) - self.patch_size
+        low, high = np.minimum(room, 0), np.maximum(room, 0)
+        start = random.integers(low, high, endpoint=True)
+        if len(case.foreground) and random.random() < self.foreground:
+            rows = case.foreground
+            wanted = random.choice(np.unique(rows[:, 0]))
+            centre = random.choice(rows[rows[:, 0] == wanted])[1:]
+            around = centre - self.patch_size // 2
+            start = np.where(room > 0, np.clip(around, low, high), start)
+        return start
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, lap: int, length: int, purpose: str) -> np.ndarray:
+    return permutation(seed, lap, length, f"{purpose} order")
+
+
+def _crop(array: np.ndarray, start: np.ndarray, size: np.ndarray, padding: str) -> np.ndarray:
+    """The box of `size` from `start` of (C, X, Y, Z), padded where it leaves the volume."""
+    shape = np.array(array.shape[1:])
+    low, high = np.maximum(start, 0), np.minimum(start + size, shape)
+    box = array[:, low[0] : high[0], low[1] : high[1], low[2] : high[2]]
+    missing = [(0, 0), *zip(low - start, start + size - high, strict=True)]
+    return np.pad(box, missing, mode=padding)  # type: ignore[call-overload]  # always a copy: the cache is read-only
+
+
+def _inside(shape: Sequence[int], start: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """(1, *size) bool: which voxels of the box from `start` lie in a volume of `shape`."""
+    inside = np.zeros((1, *size), bool)
+    low, high = np.maximum(-start, 0), np.minimum(np.array(shape) - start, size)
+    inside[:, low[0] : high[0], low[1] : high[1], low[2] : high[2]] = True
+    return inside

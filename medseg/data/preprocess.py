@@ -1,0 +1,117 @@
+"""From a volume's own grid to the plan's and back: orientation, spacing, normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
+from scipy.ndimage import zoom
+
+from medseg.data.volume import Geometry
+from medseg.plan import ChannelPlan, Plan
+
+__all__ = ["Grid", "images_to_grid", "labels_to_grid", "logits_from_grid", "normalise", "plan_grid"]
+
+_RAS = np.array([[0, 1], [1, 1], [2, 1]])
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The way between a volume's own grid and the plan's.
+
+    Attributes:
+        native: shape in the file's axis order.
+        canonical: shape after flipping and permuting the axes to the nearest RAS+ order.
+        target: shape after resampling to the plan's spacing; the field of view stays, so that its exact spacing
+            is within half a voxel over the axis of the plan's.
+        orientation: nibabel's orientation array of the native axes.
+    """
+
+    native: tuple[int, int, int]
+    canonical: tuple[int, int, int]
+    target: tuple[int, int, int]
+    orientation: np.ndarray
+
+
+def plan_grid(geometry: Geometry, spacing: Sequence[float]) -> Grid:
+    """The grid of `spacing` mm (RAS+ axis order) over the field of view of `geometry`."""
+    orientation = io_orientation(geometry.affine)
+    canonical, native_spacing = canonical_geometry(geometry)
+    target = tuple(
+        max(1, round(n * have / want)) for n, have, want in zip(canonical, native_spacing, spacing, strict=True)
+    )
+    return Grid(geometry.shape, canonical, (target[0], target[1], target[2]), orientation)
+
+
+def canonical_geometry(geometry: Geometry) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+    """Shape and spacing (mm) of a volume with its axes in the nearest RAS+ order."""
+    axes = io_orientation(geometry.affine)[:, 0].astype(int)  # native axis i becomes canonical axis axes[i]
+    order = np.argsort(axes)
+    shape = tuple(int(geometry.shape[i]) for i in order)
+    spacing = tuple(float(geometry.spacing[i]) for i in order)
+    return (shape[0], shape[1], shape[2]), (spacing[0], spacing[1], spacing[2])
+
+
+def images_to_grid(images: np.ndarray, grid: Grid) -> np.ndarray:
+    """Images (C, X, Y, Z) resampled (cubic, linear along an axis of one voxel) onto the plan's grid, float32."""
+    return np.stack([_resize(_canonical(image, grid), grid.target, order=3) for image in images])
+
+
+def labels_to_grid(labels: np.ndarray, grid: Grid) -> np.ndarray:
+    """Labels (X, Y, Z) on the plan's grid: each value's indicator is resampled linearly, the largest one wins."""
+    labels = _canonical(labels, grid)
+    if labels.shape == grid.target:
+        return labels
+    values = np.unique(labels)
+    best = np.full(grid.target, -1.0, np.float32)
+    result = np.zeros(grid.target, labels.dtype)
+    for value in values:
+        share = _resize((labels == value).astype(np.float32), grid.target, order=1)
+        result[share > best] = value
+        np.maximum(best, share, out=best)
+    return result
+
+
+def logits_from_grid(logits: torch.Tensor, grid: Grid) -> np.ndarray:
+    """Class indices (X, Y, Z) on the volume's own grid from logits (K, ...) on the plan's: resampled linearly,
+    then arg-max, then back to the file's axis order; uint16."""
+    if tuple(logits.shape[1:]) != grid.canonical:
+        logits = F.interpolate(logits[None].float(), grid.canonical, mode="trilinear", align_corners=False)[0]
+    labels = logits.argmax(0).to(torch.int32).cpu().numpy().astype(np.uint16)
+    back = ornt_transform(_RAS, grid.orientation)
+    return np.ascontiguousarray(apply_orientation(labels, back))
+
+
+def normalise(images: np.ndarray, channels: Sequence[ChannelPlan]) -> np.ndarray:
+    """Images (C, X, Y, Z) with each channel normalised as the plan says, float32. A constant channel becomes 0."""
+    result = np.empty(images.shape, np.float32)
+    for i, channel in enumerate(channels):
+        image = images[i].astype(np.float32)
+        if channel.normalisation == "clip_zscore":
+            lower, upper, mean, std = channel.scale
+            result[i] = (np.clip(image, lower, upper) - mean) / std
+        else:
+            # float64: the squares of raw MRI intensities (1e5) over a volume exceed float32's digits
+            mean, std = image.mean(dtype=np.float64), image.std(dtype=np.float64)
+            result[i] = (image - mean) / max(std, 1e-8)
+    return result
+
+
+def prepare_images(images: np.ndarray, grid: Grid, plan: Plan) -> np.ndarray:
+    """Images (C, X, Y, Z) of a file as the network sees them: on the plan's grid, normalised, float32."""
+    return normalise(images_to_grid(images, grid), plan.channels)
+
+
+def _canonical(array: np.ndarray, grid: Grid) -> np.ndarray:
+    return np.ascontiguousarray(apply_orientation(array, grid.orientation))
+
+
+def _resize(array: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray:
+    if array.shape == tuple(shape):
+        return array.astype(np.float32, copy=False)
+    factors = [new / old for new, old in zip(shape, array.shape, strict=True)]
+    return zoom(array.astype(np.float32, copy=False), factors, order=order, mode="nearest", grid_mode=True)

@@ -1,0 +1,128 @@
+"""Whole volumes through a network: judged where they have a label, written where a folder is given."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Events
+from monai.engines import Evaluator
+from torch import nn
+
+from medseg.data.volume import strip_suffix, write_segmentation
+from medseg.engine.precision import Autocast
+from medseg.files import make_folder
+from medseg.inference.inferer import PlannedInferer
+from medseg.inference.volumes import VolumeItem, predict_labels
+from medseg.metrics.report import ClassResult, Summary, judge, summarise
+from medseg.plan import Plan
+
+__all__ = ["CaseOutput", "VolumeEvaluator", "WriteSegmentations"]
+
+
+@dataclass(frozen=True)
+class CaseOutput:
+    """One volume's prediction: label values on its own grid, and how it was judged (empty without a label)."""
+
+    item: VolumeItem
+    labels: np.ndarray
+    results: tuple[ClassResult, ...]
+
+
+class VolumeEvaluator(Evaluator):
+    """MONAI's evaluator over whole volumes: sliding window, back to the file's own grid, Dice and HD95 in mm there.
+
+    Args:
+        network: may be exchanged between runs through the attribute of this name.
+        val_data_loader: gives `VolumeItem`s.
+        plan: classes and windows.
+        inferer: applies the network to a volume.
+        autocast: the precision in which the network is called.
+        classes: of the cohort; voxels of a class named `ignore` are left out of the judgement.
+        val_handlers: with the state's `output`, a `CaseOutput`, after each volume.
+
+    After a run, `state.results` maps case names to class results and `state.summary` sums them up.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        val_data_loader: Iterable[VolumeItem],
+        plan: Plan,
+        inferer: PlannedInferer,
+        autocast: Autocast,
+        classes: Mapping[int, str] | None = None,
+        val_handlers: Sequence[Any] | None = None,
+    ) -> None:
+        super().__init__(autocast.device, val_data_loader, val_handlers=None, decollate=False)
+        self.network = network
+        self.plan = plan
+        self.inferer = inferer
+        self.autocast = autocast
+        self.ignore = [value for value, name in (classes or {}).items() if name == "ignore"]
+        for handler in val_handlers or ():
+            handler.attach(self)
+
+    def evaluate(self, network: nn.Module | None = None) -> tuple[Summary, dict[str, list[ClassResult]]]:
+        """Runs over all volumes with `network`, by default the one given at construction.
+
+        Returns:
+            The summary, and class results by case name.
+        """
+        own = self.network
+        self.network = network or own
+        self.state.results = {}
+        try:
+            self.run()
+        finally:
+            self.network = own
+        self.state.summary = summarise(self.state.results)
+        return self.state.summary, self.state.results
+
+    def _iteration(self, engine: Any, batchdata: VolumeItem) -> CaseOutput:  # noqa: ARG002  # MONAI's signature
+        item = batchdata
+        with torch.no_grad(), self.autocast():
+            labels = predict_labels(item, self.network, self.inferer, self.plan)
+        results: list[ClassResult] = []
+        if item.reference is not None:
+            reference = item.reference
+            judged = labels
+            if self.ignore:
+                nothing = np.isin(reference, self.ignore)
+                reference, judged = np.where(nothing, 0, reference), np.where(nothing, 0, labels)
+            classes = {value: name for value, name in sorted(self.plan.classes.items()) if value}
+            results = judge(judged, reference.astype(np.int64), item.geometry.spacing, classes)
+            self.state.results[item.name] = results
+        return CaseOutput(item, labels, tuple(results))
+
+
+class WriteSegmentations:
+    """A handler that writes each prediction to `folder` on the input's own grid, each file whole or not at all.
+
+    Args:
+        folder: made where absent.
+        suffix: of the files written; None keeps the input's format.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], suffix: str | None = ".nii.gz") -> None:
+        self.folder = make_folder(folder)
+        self.suffix = suffix
+
+    def attach(self, engine: Any) -> None:
+        """Attaches to the end of every iteration."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Any) -> None:
+        """Writes the state's output."""
+        output: CaseOutput = engine.state.output
+        item = output.item
+        write_segmentation(self.path(item.name, item.path), output.labels, like=item.path)
+
+    def path(self, name: str, image: Path) -> Path:
+        """Where the segmentation of the case `name` with the file `image` is written."""
+        return self.folder / f"{name}{self.suffix or image.name[len(strip_suffix(image.name)) :]}"

@@ -1,0 +1,189 @@
+"""A training run from its folder to its table: the trainer between what is written before and after it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+from ignite.engine import Events
+from rich.console import Console
+
+from medseg.data.volume import read_volume
+from medseg.engine.checkpoints import load_checkpoint
+from medseg.engine.evaluator import CaseOutput, VolumeEvaluator
+from medseg.engine.provenance import provenance
+from medseg.engine.signals import Interrupted, StopSignals
+from medseg.engine.trainer import Trainer
+from medseg.engine.validation import shown_name
+from medseg.files import make_folder, write_text
+from medseg.inference.model import save_model
+from medseg.metrics.report import as_json
+from medseg.plan import Plan, save_plan
+from medseg.report.overlay import save_overlay
+from medseg.report.tables import checkpoint_table
+
+__all__ = ["TrackerLike", "TrainingJob"]
+
+
+class TrackerLike(Protocol):
+    """What a job needs of `medseg.tracking.Tracker`."""
+
+    uri: str
+    run_id: str | None
+
+    def start(self, params: Mapping[str, Any]) -> str: ...
+    def metrics(self, metrics: Mapping[str, float], step: int) -> None: ...
+    def artifacts(self, paths: list[Path], folder: str | None = None) -> None: ...
+    def finish(self, status: Any) -> None: ...
+
+
+class TrainingJob:
+    """Trains, exports the model that validates best, and judges it.
+
+    Args:
+        trainer: with its handlers.
+        validation: over the validation cases.
+        test: over the test cases, which choose nothing; None or without cases where there are none.
+        plan: written to the folder and to the model.
+        output: the run's folder.
+        config: the merged config, written as `config.yaml`.
+        tracker: the MLflow run; it ends FINISHED, FAILED where anything raises, KILLED where a signal stopped it.
+        params: what to track besides config and versions: method, loss, budget, data digest, seed.
+        signals: the handler that catches them.
+        pictures: how many validation cases are drawn.
+        console: where the table goes; standard output by default.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        validation: VolumeEvaluator,
+        test: VolumeEvaluator | None,
+        plan: Plan,
+        output: str | os.PathLike[str],
+        config: Mapping[str, Any],
+        tracker: TrackerLike,
+        params: Mapping[str, Any],
+        signals: StopSignals,
+        pictures: int = 3,
+        console: Console | None = None,
+    ) -> None:
+        self.trainer = trainer
+        self.validation = validation
+        self.test = test
+        self.plan = plan
+        self.output = Path(output)
+        self.config = config
+        self.tracker = tracker
+        self.params = params
+        self.signals = signals
+        self.pictures = pictures
+        self.console = console or Console()
+
+    def run(self) -> None:
+        """Runs the job.
+
+        Raises:
+            Interrupted: a signal stopped it; the last checkpoint is written.
+            InputError: bad input, met before or during training.
+        """
+        begin = time.monotonic()
+        save_plan(self.plan, self.output / "plan.yaml")
+        write_text(self.output / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False, width=120))
+        self.tracker.start({**self.params, **provenance(self.trainer.state.device), "config": self.config})
+        try:
+            self.trainer.run()
+            if self.signals.received is not None:
+                raise Interrupted(self.signals.received)
+            self._finish(begin)
+        except BaseException as error:
+            stopped = isinstance(error, KeyboardInterrupt | Interrupted | SystemExit)
+            self._end("KILLED" if stopped else "FAILED", error)
+            raise
+        finally:
+            self.signals.release()
+        self.tracker.finish("FINISHED")
+        self.console.print(f"Model: {self.output / 'model'}", highlight=False, soft_wrap=True)
+        self.console.print(
+            f"MLflow: run {self.tracker.run_id}; open it with: mlflow ui --backend-store-uri {self.tracker.uri}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def _end(self, status: str, error: BaseException) -> None:
+        try:
+            self.tracker.finish(status)
+        except Exception as further:  # what ended the run is what the user must see
+            error.add_note(f"the MLflow run could not be ended as {status}: {further}")
+
+    def _finish(self, begin: float) -> None:
+        checkpoints = {name: load_checkpoint(self.output / "checkpoints" / f"{name}.pt") for name in ("best", "last")}
+        best = checkpoints["best"]
+        save_model(self.output / "model", best[best["chosen"]], self.plan)
+        judged = {"validation": self._judge(self.validation, checkpoints, make_folder(self.output / "pictures"))}
+        if self.test is not None and len(self.test.data_loader):
+            judged["test"] = self._judge(self.test, checkpoints)
+        metrics = {
+            "model": {"checkpoint": "best", "network": shown_name(best["chosen"]), "step": best["step"]},
+            "steps": self.trainer.state.steps,
+            "seconds": round(time.monotonic() - begin, 1),
+            **{split: as_json(found) for split, found in judged.items()},
+        }
+        write_text(self.output / "metrics.json", json.dumps(metrics, indent=1))
+        for split, found in judged.items():
+            flat = {f"{split}_{name}/dice": found[name]["summary"].dice.mean for name in found}
+            flat |= {f"{split}_{name}/hd95_mm": found[name]["summary"].hd95_mm.mean for name in found}
+            finite = {name: value for name, value in flat.items() if math.isfinite(value)}
+            self.tracker.metrics(finite, self.trainer.state.iteration)
+        folders = [self.output / name for name in ("model", "pictures")]
+        files = [self.output / name for name in ("config.yaml", "plan.yaml", "metrics.json", "metrics.jsonl")]
+        self.tracker.artifacts([*folders, *files])
+        split = "test" if "test" in judged else "validation"
+        shown = {name: found["summary"] for name, found in judged[split].items()}
+        self.console.print(checkpoint_table(shown, split, shown["best"].n_cases))
+
+    def _judge(
+        self,
+        evaluator: VolumeEvaluator,
+        checkpoints: Mapping[str, Mapping[str, Any]],
+        pictures: Path | None = None,
+    ) -> dict[str, dict[str, Any]]:
+        """`best` and `last` on the evaluator's cases, and pictures of what `best` makes of the first ones."""
+        network = copy.deepcopy(self.trainer.iteration.students[0])
+        found: dict[str, dict[str, Any]] = {}
+        for name, checkpoint in checkpoints.items():
+            network.load_state_dict(checkpoint[checkpoint["chosen"]])
+            drawing = evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._draw, pictures, name)
+            with drawing:
+                summary, results = evaluator.evaluate(network)
+            of_network = shown_name(checkpoint["chosen"])
+            found[name] = {
+                "step": checkpoint["step"],
+                "network": of_network,
+                "summary": summary,
+                "cases": results,
+            }
+        return found
+
+    def _draw(self, engine: Any, folder: Path | None, checkpoint: str) -> None:
+        if folder is None or checkpoint != "best" or engine.state.iteration > self.pictures:
+            return
+        output: CaseOutput = engine.state.output
+        item = output.item
+        results = [f"{r.class_name} Dice {r.dice:.3f}" for r in output.results]
+        save_overlay(
+            folder / f"{item.name}.png",
+            read_volume(item.path).array,
+            output.labels,
+            item.reference,
+            item.geometry.spacing,
+            {value: name for value, name in self.plan.classes.items() if value},
+            f"{item.name}: {', '.join(results)}",
+        )

@@ -1,0 +1,92 @@
+"""What happens during a run, in numbers: averages every N steps, and `metrics.jsonl`."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import torch
+from ignite.engine import Events
+from torch import Tensor
+
+from medseg.engine.trainer import Trainer
+from medseg.errors import InputError
+from medseg.files import make_folder
+
+__all__ = ["JsonLines", "StepLog"]
+
+
+class StepLog:
+    """Averages the values of `every` steps and logs them as one row, with the throughput in images/s.
+
+    Values stay on the device until the row is due, so that a GPU is waited for once in `every` steps.
+
+    Raises:
+        RuntimeError: the loss is NaN or infinite, with the values that were logged.
+    """
+
+    def __init__(self, every: int = 10) -> None:
+        self.every = every
+        self._reset()
+
+    def attach(self, trainer: Trainer) -> None:
+        """Attaches to every step and to the end of the run."""
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Collects a step; logs where a row is due."""
+        result = trainer.state.output
+        for name, value in result.values.items():
+            self._values.setdefault(name, []).append(value)
+        self._samples += result.samples
+        step = trainer.state.iteration
+        if step % self.every and step < trainer.state.steps:
+            return
+        row = {name: _mean(values) for name, values in self._values.items()}
+        row["images_per_second"] = self._samples / max(time.monotonic() - self._since, 1e-9)
+        trainer.log("train", row)
+        if not math.isfinite(row["loss"]):
+            raise RuntimeError(f"the loss is {row['loss']} around step {step}: {row}; lower --learning_rate")
+        self._reset()
+
+    def _reset(self) -> None:
+        self._values: dict[str, list[Tensor | float]] = {}
+        self._samples = 0
+        self._since = time.monotonic()
+
+
+class JsonLines:
+    """Appends every row to a file as one line of JSON: `{"step": 10, "kind": "train", "seconds": 4.2, ...}`.
+
+    Args:
+        path: the file; its folder is made where absent.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        make_folder(self.path.parent)
+        self._begin = time.monotonic()
+
+    def attach(self, trainer: Trainer) -> None:
+        """Attaches to every row."""
+        trainer.listen(self)
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Appends the row that was logged."""
+        row = trainer.state.logged
+        seconds = round(time.monotonic() - self._begin, 2)
+        finite = {name: value if math.isfinite(value) else None for name, value in row.metrics.items()}
+        line = json.dumps({"step": row.step, "kind": row.kind, "seconds": seconds, **finite})
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written ({error.strerror}); free space") from error
+
+
+def _mean(values: list[Tensor | float]) -> float:
+    tensors = [torch.as_tensor(value, dtype=torch.float32).detach().cpu() for value in values]
+    return float(torch.stack(tensors).mean())

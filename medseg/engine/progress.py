@@ -1,0 +1,84 @@
+"""A progress bar with time left, loss and validation Dice; plain lines where the output is no terminal."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from ignite.engine import Events
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from medseg.engine.trainer import Trainer
+from medseg.engine.validation import shown_name
+
+__all__ = ["ProgressHandler"]
+
+
+class ProgressHandler:
+    """Shows a run on `console` (standard error by default). Where that is no terminal: a line at each validation and
+    at most every `seconds`."""
+
+    def __init__(self, console: Console | None = None, seconds: float = 15.0) -> None:
+        self.console = console or Console(stderr=True)
+        self.seconds = seconds
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._said = self._begin = 0.0
+
+    def attach(self, trainer: Trainer) -> None:
+        """Attaches to the run."""
+        trainer.add_event_handler(Events.STARTED, self._start)
+        trainer.listen(self._row)
+        trainer.add_event_handler(Events.COMPLETED, lambda _: self.close())
+
+    def close(self) -> None:
+        """Ends the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _start(self, trainer: Trainer) -> None:
+        self._begin = self._said = time.monotonic()
+        self._text: dict[str, Any] = {"loss": "", "dice": ""}
+        if not self.console.is_terminal:
+            self._say(f"training {trainer.state.steps} steps on {trainer.state.device}")
+            return
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[loss]} {task.fields[dice]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task("training", total=trainer.state.steps, **self._text)
+
+    def _row(self, trainer: Trainer) -> None:
+        row = trainer.state.logged
+        if row.kind == "validation":
+            chosen = shown_name(trainer.state.validation.chosen)
+            self._text["dice"] = f"Dice {row.metrics.get('validation/dice', math.nan):.3f} ({chosen})"
+        elif "loss" in row.metrics:
+            self._text["loss"] = f"loss {row.metrics['loss']:.3f}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=row.step, **self._text)
+        elif row.kind == "validation" or time.monotonic() - self._said > self.seconds:
+            left = (time.monotonic() - self._begin) / row.step * (trainer.state.steps - row.step)
+            shown = " ".join(text for text in self._text.values() if text)
+            self._say(f"step {row.step}/{trainer.state.steps} {shown}, {left:.0f} s left")
+
+    def _say(self, line: str) -> None:
+        self._said = time.monotonic()
+        self.console.print(line, highlight=False, soft_wrap=True)

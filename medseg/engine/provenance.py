@@ -1,0 +1,77 @@
+"""What a result rests on: versions, commit, machine."""
+
+from __future__ import annotations
+
+import platform
+import re
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+import medseg
+from medseg.data.cohort import Cohort
+from medseg.planning import cohort_digest
+
+__all__ = ["LIBRARIES", "provenance", "run_params", "short_name"]
+
+LIBRARIES = (
+    "torch",
+    "monai",
+    "pytorch-ignite",
+    "mlflow",
+    "numpy",
+    "scipy",
+    "nibabel",
+    "SimpleITK",
+    "safetensors",
+)
+
+
+def provenance(device: torch.device | str) -> dict[str, str]:
+    """Versions, git commit (with `+` where files differ from it; absent outside a checkout) and device, by name."""
+    found = {"medseg": medseg.__version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    if commit:
+        found["git_commit"] = commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    device = torch.device(device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return found | {"device": f"{device} ({name})", "platform": f"{sys.platform} {platform.release()}"}
+
+
+def run_params(method: object, loss: object, cohort: Cohort, **given: object) -> dict[str, object]:
+    """What a run is found by: method, loss, number of cases of each kind, digest of the data, and what is `given`."""
+    return {
+        "method": short_name(method),
+        "loss": short_name(loss),
+        "data": cohort.name,
+        "data_digest": cohort_digest(cohort),
+        "cases": {kind: len(getattr(cohort, kind)) for kind in ("labelled", "unlabelled", "validation", "test")},
+        **given,
+    }
+
+
+def short_name(part: object) -> str:
+    """A method's or loss's name as overlays write it: `DiceCELoss` is "dice_ce", `PseudoLabel` "pseudo_label"."""
+    name = type(part).__name__.removesuffix("Loss")
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def _git(*arguments: str) -> str:
+    """Of the checkout that medseg runs from; "" where it is none."""
+    folder = Path(medseg.__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return ""
+    try:
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

@@ -1,0 +1,152 @@
+"""The trainer: MONAI's engine around the one iteration, with a budget in steps or minutes."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ignite.engine import EventEnum, Events
+from monai.engines import Trainer as MonaiTrainer
+
+from medseg.data.loader import PairedLoader, RawBatch
+from medseg.engine.iteration import Iteration, StepResult
+from medseg.errors import InputError
+from medseg.methods import Progress
+
+__all__ = ["Budget", "LogEvents", "Logged", "Trainer"]
+
+
+class LogEvents(EventEnum):
+    """`LOGGED`: `state.logged` holds a `Logged`. `VALIDATED`: `state.validation` is new."""
+
+    LOGGED = "logged"
+    VALIDATED = "validated"
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A row of metrics of `kind` "train" or "validation" after `step` steps."""
+
+    step: int
+    kind: str
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: a number of steps, or minutes of wall-clock, which are frozen into steps.
+
+    Attributes:
+        steps: optimiser steps; what must repeat exactly is run with these.
+        max_minutes: minutes from this record's construction to the end of training, preparation and validations
+            included. A short calibration on copies of the networks measures a step, and the number of steps follows.
+        started: the clock (`time.monotonic`) that the minutes count from.
+    """
+
+    steps: int | None = None
+    max_minutes: float | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        if self.max_minutes is not None and self.steps is not None:
+            raise InputError("both steps and max_minutes are given; give one of them")
+        if self.max_minutes is not None and self.max_minutes <= 0:
+            raise InputError(f"max_minutes is {self.max_minutes}; expected a positive number of minutes")
+        if self.max_minutes is None and (self.steps is None or self.steps < 1):
+            raise InputError(f"steps is {self.steps}; expected a positive number of steps, or max_minutes")
+
+    def epochs(self, length: int) -> int:
+        """Epochs of `length` steps that hold the budget; 1 while minutes are not yet frozen into steps."""
+        return 1 if self.max_minutes is not None else math.ceil((self.steps or 1) / length)
+
+
+class Trainer(MonaiTrainer):
+    """Runs `iteration` over the loaders until the budget is spent. Ignite's epochs are stretches of `epoch_length`.
+
+    Args:
+        max_epochs: an upper bound where the budget is in steps; what ends a run is the budget.
+        train_data_loader: both loaders.
+        iteration: the one training iteration.
+        budget: steps or minutes.
+        epoch_length: steps an epoch.
+        train_handlers: attached in this order.
+
+    State: `steps` (the frozen budget), `output` (`StepResult`), `logged`, `validation`.
+    """
+
+    def __init__(
+        self,
+        max_epochs: int,
+        train_data_loader: PairedLoader,
+        iteration: Iteration,
+        budget: Budget,
+        epoch_length: int,
+        train_handlers: Sequence[Any] = (),
+    ) -> None:
+        super().__init__(
+            iteration.autocast.device,
+            max_epochs,
+            train_data_loader,
+            epoch_length=epoch_length,
+            decollate=False,
+            event_names=[LogEvents],
+        )
+        self.iteration = iteration
+        self.budget = budget
+        self.validation: Any = None  # set by the handler that validates: `seconds()` measures one validation
+        self.state.steps = budget.steps if budget.max_minutes is None else None
+        self.state.validation = None
+        self.add_event_handler(Events.ITERATION_COMPLETED, _end_of_budget)
+        for handler in train_handlers:
+            handler.attach(self)
+
+    def run(self) -> None:
+        """Trains until the budget is spent."""
+        if self.state.steps is None:
+            self.state.steps = self._calibrated_steps()
+        self.state.max_epochs = math.ceil(self.state.steps / self.state.epoch_length)
+        super().run()
+
+    def progress(self) -> Progress:
+        """How many steps are done, of how many."""
+        return Progress(self.state.iteration, self.state.steps or 0)
+
+    def listen(self, handler: Callable[[Any], None]) -> None:
+        """Has `handler(trainer)` called for each row of metrics, `state.logged`."""
+        self.add_event_handler(LogEvents.LOGGED, handler)
+
+    def log(self, kind: str, metrics: dict[str, float]) -> None:
+        """Hands a row of metrics to whoever listens."""
+        self.state.logged = Logged(self.state.iteration, kind, metrics)
+        self.fire_event(LogEvents.LOGGED)
+
+    def _iteration(self, engine: Any, batchdata: RawBatch) -> StepResult:  # noqa: ARG002  # MONAI's signature
+        # Ignite counts a step before it is done
+        return self.iteration(batchdata, Progress(self.state.iteration - 1, self.state.steps))
+
+    def _calibrated_steps(self) -> int:
+        """Steps that fit into the minutes left: measured on a copy, so that the run itself begins fresh."""
+        assert self.budget.max_minutes is not None  # steps are None only then
+        trial = copy.deepcopy(self.iteration)
+        times = []
+        # at half of a run every ramp has begun, so that the costlier steps are those measured
+        for raw, _ in zip(self.data_loader, range(8), strict=False):
+            begin = time.monotonic()
+            values = trial(raw, Progress(500, 1000)).values
+            float(values["loss"])  # waits for the device
+            times.append(time.monotonic() - begin)
+        step = sorted(times[2:])[len(times[2:]) // 2]
+        validation = self.validation.seconds() if self.validation is not None else 0.0
+        every = self.validation.interval if self.validation is not None else 1
+        left = self.budget.started + 60 * self.budget.max_minutes - time.monotonic() - validation
+        # a machine does not keep its speed to the last percent
+        return max(1, int(0.95 * left / (step + validation / every)))
+
+
+def _end_of_budget(engine: Any) -> None:
+    if engine.state.iteration >= engine.state.steps:
+        engine.terminate()

@@ -1,0 +1,92 @@
+"""What a method is: one batch and the models in, named loss terms out. No loop, optimiser, logging or device code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from medseg.augment import Batch, Labelled
+from medseg.losses import LossTerms
+from medseg.networks.unet import NetworkOutput
+
+__all__ = ["Loss", "Method", "MethodOutput", "Models", "Progress", "loss_of", "parts", "supervised_output"]
+
+Loss = Callable[[Sequence[Tensor], Tensor, Tensor, int], LossTerms]
+"""`loss(heads, label, mask, step)`: a segmentation loss inside a `medseg.losses.DeepSupervisionLoss`."""
+
+
+class Progress(NamedTuple):
+    """Step `step` (from 0) of a run of `steps`. Every schedule is a pure function of it."""
+
+    step: int
+    steps: int
+
+    @property
+    def share(self) -> float:
+        """The share of the run that is over, 0 to 1."""
+        return min(self.step / max(self.steps, 1), 1.0)
+
+
+@dataclass(frozen=True)
+class Models:
+    """The students, in training mode, and the teacher, an average of the first student in evaluation mode."""
+
+    students: tuple[nn.Module, ...]
+    teacher: nn.Module | None = None
+
+
+@dataclass(frozen=True)
+class MethodOutput:
+    """What a method makes of a batch.
+
+    Attributes:
+        terms: named scalars; the engine minimises their sum, each times its weight.
+        weights: of the terms that are not weighted 1.
+        diagnostics: what to track besides: parts of terms, kept share, ramp weight, agreement.
+    """
+
+    terms: dict[str, Tensor]
+    weights: dict[str, float] = field(default_factory=dict)
+    diagnostics: dict[str, Tensor | float] = field(default_factory=dict)
+
+    def total(self) -> Tensor:
+        """The weighted sum of the terms."""
+        values = [self.weights.get(name, 1.0) * term for name, term in self.terms.items()]
+        return sum(values[1:], start=values[0])
+
+
+class Method(Protocol):
+    """A way to use labels and their absence.
+
+    Attributes:
+        students: how many networks the engine builds and optimises.
+        needs_teacher: whether the engine keeps a teacher.
+        needs_unlabelled: whether it needs unlabelled cases.
+    """
+
+    students: int
+    needs_teacher: bool
+    needs_unlabelled: bool
+
+    def losses(self, batch: Batch, models: Models, progress: Progress) -> MethodOutput:
+        """The named terms of one step."""
+        ...
+
+
+def loss_of(loss: Loss, output: NetworkOutput, label: Tensor, mask: Tensor, progress: Progress) -> LossTerms:
+    """`loss` of all heads of `output`."""
+    return loss((output.logits, *output.deep), label, mask, progress.step)
+
+
+def supervised_output(loss: Loss, student: nn.Module, part: Labelled, progress: Progress) -> MethodOutput:
+    """The labelled term, which is the same for every method: `loss` of the student on the labelled training view."""
+    found = loss_of(loss, student(part.image), part.label, part.mask, progress)
+    return MethodOutput({"labelled": found.total}, {}, parts("labelled", found))
+
+
+def parts(name: str, found: LossTerms) -> dict[str, Tensor | float]:
+    """The named parts of a term, for tracking."""
+    return {f"{name}/{part}": value for part, value in found.terms.items()}

@@ -1,0 +1,48 @@
+"""Ramps: weights that grow over a share of the run; pure functions of progress."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from medseg.methods.base import Progress
+
+__all__ = ["Ramp", "RampShape"]
+
+RampShape = Literal["sigmoid", "linear", "cosine", "constant"]
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """0 until `start`, then rising to `weight` over `length`, both shares of the run.
+
+    Shapes, t from 0 to 1: sigmoid exp(-5 (1 - t)^2) (Laine & Aila 2017), linear t, cosine (1 - cos(pi t)) / 2, and
+    constant, which is `weight` from `start` on.
+    """
+
+    weight: float = 1.0
+    start: float = 0.0
+    length: float = 0.4
+    shape: RampShape = "sigmoid"
+
+    def __post_init__(self) -> None:
+        if self.shape not in get_args(RampShape):
+            raise ValueError(f"shape is one of {', '.join(get_args(RampShape))}, found {self.shape!r}")
+        if not (0 <= self.start <= 1 and 0 <= self.length <= 1 and self.weight >= 0):
+            raise ValueError(f"start and length are shares of the run and weight is not negative, found {self}")
+
+    def __call__(self, progress: Progress) -> float:
+        """The weight at `progress`."""
+        if progress.share < self.start:
+            return 0.0
+        t = min((progress.share - self.start) / self.length, 1.0) if self.length > 0 else 1.0
+        match self.shape:
+            case "sigmoid":
+                return self.weight * math.exp(-5 * (1 - t) ** 2)
+            case "linear":
+                return self.weight * t
+            case "cosine":
+                return self.weight * (1 - math.cos(math.pi * t)) / 2
+            case "constant":
+                return self.weight

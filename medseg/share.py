@@ -1,0 +1,24 @@
+"""Where bundle and overlays lie: beside the package in a checkout, inside it in an installed wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["bundle_folder", "overlay_folder"]
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def bundle_folder() -> Path:
+    """The folder of the bundle, `bundles/unet3d`."""
+    return _share() / "bundles" / "unet3d"
+
+
+def overlay_folder() -> Path:
+    """The folder of the overlays, `configs`, with one folder a concern."""
+    return _share() / "configs"
+
+
+def _share() -> Path:
+    installed = _PACKAGE / "_share"
+    return installed if installed.is_dir() else _PACKAGE.parent
