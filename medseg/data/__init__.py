@@ -6,6 +6,7 @@ from medseg.data.demo import demo_cohort
 from medseg.data.loader import PairedLoader, RawBatch
 from medseg.data.patches import PatchDataset
 from medseg.data.phantoms import write_cohort
+from medseg.data.task import cases_of, task_folder
 from medseg.data.volume import Geometry, Volume, read_geometry, read_labels, read_volume, write_segmentation
 
 __all__ = [
@@ -18,12 +19,14 @@ __all__ = [
     "PreparedCase",
     "RawBatch",
     "Volume",
+    "cases_of",
     "demo_cohort",
     "load_case",
     "load_cohort",
     "read_geometry",
     "read_labels",
     "read_volume",
+    "task_folder",
     "write_cohort",
     "write_segmentation",
 ]

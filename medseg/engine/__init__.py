@@ -1,7 +1,7 @@
 """How it runs: the one iteration, the trainer around it, validation, checkpoints, the job from folder to table."""
 
 from medseg.engine.checkpoints import CheckpointHandler, load_checkpoint
-from medseg.engine.evaluator import VolumeEvaluator, WriteSegmentations
+from medseg.engine.evaluator import VolumeEvaluator, WriteSegmentations, show_evaluation
 from medseg.engine.iteration import Iteration, PolynomialDecay
 from medseg.engine.job import TrainingJob
 from medseg.engine.logs import JsonLines, StepLog
@@ -35,4 +35,5 @@ __all__ = [
     "pick_device",
     "run_folder",
     "run_params",
+    "show_evaluation",
 ]

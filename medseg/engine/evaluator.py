@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +13,19 @@ import numpy as np
 import torch
 from ignite.engine import Events
 from monai.engines import Evaluator
+from rich.console import Console
 from torch import nn
 
 from medseg.data.volume import strip_suffix, write_segmentation
 from medseg.engine.precision import Autocast
-from medseg.files import make_folder
+from medseg.files import make_folder, write_text
 from medseg.inference.inferer import PlannedInferer
 from medseg.inference.volumes import VolumeItem, predict_labels
-from medseg.metrics.report import ClassResult, Summary, judge, summarise
+from medseg.metrics.report import ClassResult, Summary, as_json, judge, summarise
 from medseg.plan import Plan
+from medseg.report.tables import metrics_table
 
-__all__ = ["CaseOutput", "VolumeEvaluator", "WriteSegmentations"]
+__all__ = ["CaseOutput", "VolumeEvaluator", "WriteSegmentations", "show_evaluation"]
 
 
 @dataclass(frozen=True)
@@ -126,3 +129,12 @@ class WriteSegmentations:
     def path(self, name: str, image: Path) -> Path:
         """Where the segmentation of the case `name` with the file `image` is written."""
         return self.folder / f"{name}{self.suffix or image.name[len(strip_suffix(image.name)) :]}"
+
+
+def show_evaluation(evaluator: VolumeEvaluator, title: str, file: str | os.PathLike[str] | None = None) -> None:
+    """Runs the evaluator, prints its table and writes summary and cases as JSON where a file is given."""
+    summary, results = evaluator.evaluate()
+    if file is not None:
+        make_folder(Path(file).parent)
+        write_text(file, json.dumps(as_json({"split": title, "summary": summary, "cases": results}), indent=1))
+    Console().print(metrics_table(f"{title}: {summary.n_cases} cases", summary))

@@ -1,0 +1,51 @@
+# Two commands on a fresh machine with Python 3.11 to 3.13: make train, make test.
+PYTHON ?= python3
+# Options for pip, such as an index with CPU-only torch (see README).
+PIP_FLAGS ?=
+# Your data: a folder with dataset.json, or images/ and labels/. Without it, phantoms.
+DATA ?=
+# Further overrides of the config: make train ARGS="--max_minutes 30 --labelled 9"
+ARGS ?=
+
+BIN := .venv/bin
+CONFIG := bundles/unet3d/configs/train.yaml
+
+.PHONY: train test lint format bench docs clean
+
+train: .venv/installed
+ifeq ($(DATA),)
+	$(BIN)/medseg data phantoms runs/phantoms
+endif
+	$(BIN)/python -m monai.bundle run training --config_file $(CONFIG) $(if $(DATA),--dataset_dir "$(DATA)") $(ARGS)
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed-dev
+	$(BIN)/python scripts/bench_losses.py $(ARGS)
+
+# The figures of docs/, made anew.
+docs: .venv/installed-dev
+	$(BIN)/python scripts/figure_losses.py
+
+clean:
+	rm -rf .venv
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt torch
+	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt -e .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
+	touch $@
