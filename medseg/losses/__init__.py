@@ -5,10 +5,11 @@ from __future__ import annotations
 from medseg.losses.compound import CompoundLoss
 from medseg.losses.cross_entropy import CrossEntropyLoss, cross_entropy_loss
 from medseg.losses.deep_supervision import DeepSupervisionLoss
+from medseg.losses.dice import DiceLoss, dice_loss
 from medseg.losses.dice_ce import DiceCELoss, dice_ce_loss
-from medseg.losses.overlap import DiceLoss, TverskyLoss, dice_loss, tversky_loss
 from medseg.losses.ramp import Ramp
 from medseg.losses.terms import LossTerms, loss_terms
+from medseg.losses.tversky import TverskyLoss, tversky_loss
 
 __all__ = [
     "CompoundLoss",

@@ -42,7 +42,7 @@ def cross_entropy_of(
     class_weight: Sequence[float] | Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """sum(m w_y ce) / sum(m w_y), averaged; see `CrossEntropyLoss`."""
+    """sum(m w_y ce) / sum(m w_y) from its sums; see `CrossEntropyLoss`."""
     on, off, weight = voxel_weights(sums, class_weight, include_background)
     classes = sums.target.shape[1]
     even = label_smoothing / (2 if sums.binary else classes)
@@ -68,7 +68,7 @@ def cross_entropy_loss(
     reduction: Reduction = "mean",
     ignore_index: int | None = None,
 ) -> Tensor:
-    """sum(m w_y ce) / sum(m w_y), per sample. See `CrossEntropyLoss`."""
+    """The function of `CrossEntropyLoss`, which describes the arguments."""
     wanted = Wanted(ce=True, even=label_smoothing > 0)
     sums = region_sums(logits, target, mask, wanted, activation=activation, ignore_index=ignore_index)
     return cross_entropy_of(
@@ -82,9 +82,26 @@ def cross_entropy_loss(
 
 
 class CrossEntropyLoss(RegionSumsLoss):
-    """Cross entropy per voxel, weighted by class, averaged over the mask.
+    """Cross entropy of each voxel, weighed by class, averaged over the mask.
 
-    Formula: sum(m w_y ce) / sum(m w_y), per sample
+    Formula: sum(m w_y ce) / sum(m w_y), per sample; ce = -sum_k y_k log p_k. With sigmoid the binary cross entropy
+        of every channel, w_k the weight of its voxels with the class and 1 that of the others
+
+    Range: 0 (right) without bound; log K for a uniform guess.
+
+    Errors: Every voxel counts alike: errors of small structures hardly show in the mean. A confident error costs
+        much, a right voxel little.
+
+    Choose it: For balanced classes, calibrated probabilities and a steady start. With small structures combine it
+        with an overlap loss (`DiceCELoss`) or weigh the classes (`class_weights`).
+
+    Args:
+        label_smoothing: The share of the target that is spread evenly over the classes.
+        denominator: "mask" divides by the weight in the mask, "all" by all voxels, so that a handful of confident
+            voxels does not get full weight (the FixMatch convention).
+        class_weight: (K,) the w_k.
+        include_background: False gives the voxels of class 0 (with sigmoid the channel 0) the weight 0.
+        reduction: "none" gives one value per sample (B,).
     """
 
     function = staticmethod(cross_entropy_loss)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -23,9 +23,17 @@ _CHOICES: dict[str, Any] = {"absent": Absent, "denominator": Denominator, "reduc
 class FunctionLoss(nn.Module):
     """A loss function with its keyword arguments as attributes of the same names.
 
-    A subclass repeats the signature, for readers and tools, and hands its `locals()` up: names that the
-    function does not know are left aside. `class_weight` becomes a buffer, so that it follows the module to a
-    device; it is not part of the state.
+    A subclass repeats the signature, for readers and tools, and hands its `locals()` up: names that the function
+    does not know are left aside. `class_weight` becomes a buffer, so that it follows the module to a device; it
+    is not part of the state.
+
+    Args:
+        activation: "softmax" (default for K > 1), "sigmoid" (default for K = 1), or "none" where the input is
+            probabilities already.
+        include_background: False leaves class 0 out.
+        class_weight: (K,) weights of the mean over classes, class 0 included whatever include_background says.
+        reduction: "mean" over samples; "sum"; "none" gives the values per sample and class (B, K).
+        ignore_index: Voxels of this label are masked out. It means nothing for probabilities of K > 1.
     """
 
     function: ClassVar[Callable[..., Tensor]]
@@ -59,7 +67,14 @@ class FunctionLoss(nn.Module):
 
 
 class RegionSumsLoss(FunctionLoss):
-    """A loss that is a small function of `RegionSums`, so that several can share one pass over the volume."""
+    """A loss that is a small function of `RegionSums`, so that several can share one pass over the volume.
+
+    Args:
+        smooth: s, added above and below the fraction bar.
+        absent: "skip" leaves a class without a target voxel in the kept region out of its sample's mean; "smooth"
+            keeps it and relies on `smooth`, for which 1 is then sensible: with 1e-5 a rightly absent class costs 1.
+        batch: True adds the sums of the samples up before the ratio.
+    """
 
     activation: Activation | None
     ignore_index: int | None
@@ -77,42 +92,35 @@ class RegionSumsLoss(FunctionLoss):
         value = self.of(sums)
         return LossTerms(value, {name: value})
 
-    def rest(self) -> dict[str, Any]:
-        """The arguments of the function that do not say how the volume is read."""
-        return {k: v for k, v in self.arguments().items() if k not in ("activation", "ignore_index")}
+    def rest(self, without: Sequence[str] = ()) -> dict[str, Any]:
+        """The arguments of the function that do not say how the volume is read, and are not in `without`."""
+        left = {"activation", "ignore_index", *without}
+        return {name: value for name, value in self.arguments().items() if name not in left}
 
 
 class WeightedPartsLoss(RegionSumsLoss):
-    """A loss of several named parts with weights: `forward` gives the total, `terms` the parts too."""
-
-    weights: ClassVar[Mapping[str, str]]  # the name of a part -> the argument that is its weight
+    """A loss of several named parts: `forward` gives the weighted total, `terms` the parts by name too."""
 
     @abstractmethod
     def parts(self, sums: RegionSums) -> dict[str, Tensor]:
         """The parts before their weights."""
+
+    @abstractmethod
+    def weights(self) -> dict[str, float]:
+        """The weight of each part."""
 
     def of(self, sums: RegionSums) -> Tensor:
         return self.terms_of(sums).total
 
     def terms_of(self, sums: RegionSums, name: str = "") -> LossTerms:  # noqa: ARG002 the parts have names
         """Total and parts, given the sums."""
-        parts = self.parts(sums)
-        weighted = [getattr(self, self.weights[part]) * value for part, value in parts.items()]
+        parts, weights = self.parts(sums), self.weights()
+        weighted = [weights[part] * value for part, value in parts.items()]
         return LossTerms(sum(weighted[1:], start=weighted[0]), parts)
 
     def terms(self, logits: Tensor, target: Tensor, mask: Tensor | None = None) -> LossTerms:
-        """The total, which `forward` returns, with the parts by name."""
-        return self.terms_of(
-            region_sums(
-                logits,
-                target,
-                mask,
-                self.wanted(),
-                activation=self.activation,
-                ignore_index=self.ignore_index,
-            )
+        """The total, which is what `forward` returns, and the parts by name."""
+        sums = region_sums(
+            logits, target, mask, self.wanted(), activation=self.activation, ignore_index=self.ignore_index
         )
-
-    def rest(self) -> dict[str, Any]:
-        """The arguments of the parts: those of the function without reading and weights."""
-        return {k: v for k, v in super().rest().items() if k not in self.weights.values()}
+        return self.terms_of(sums)

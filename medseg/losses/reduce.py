@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
-from medseg.losses.checks import Absent, Denominator, Reduction, check_choice
+from medseg.losses.checks import Denominator, Reduction, check_choice, class_tensor
 
 __all__ = ["mean_of_classes", "over_samples", "ratio"]
 
@@ -17,33 +20,28 @@ def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 def mean_of_classes(
     values: Tensor,
-    target: Tensor,
+    kept: Tensor,
     *,
-    mass: Tensor,
-    absent: Absent,
     include_background: bool,
-    class_weight: Tensor | None,
+    class_weight: Sequence[float] | Tensor | None,
     reduction: Reduction,
 ) -> Tensor:
-    """Averages (B, K) values of overlap losses: over the classes of each sample, then over samples.
+    """Averages (B, K) values over the classes of each sample and then over samples.
 
     Args:
         values: (B, K) one value per sample and class.
-        target: (B, K) the volume of the class in the target; 0 is an absent class.
-        mass: (B, 1) the volume of the kept region; a sample with 0 costs 0.
-        absent: "skip" leaves absent classes out of their sample's mean; "smooth" keeps them.
+        kept: (B, K) bool; what is not kept is left out of its sample's mean. A sample with nothing kept costs 0.
         include_background: False leaves class 0 out (where there are several).
         class_weight: (K,) weights of the mean over classes.
-        reduction: "none" gives (B, K) with 0 for what is left out, "sum" the sum of that.
+        reduction: "none" gives (B, K), weighted, with 0 for what is left out; "sum" the sum of that.
     """
-    check_choice("absent", absent, Absent)
     check_choice("reduction", reduction, Reduction)
-    kept = (mass > 0).expand_as(values) if absent == "smooth" else target > 0
     weight = kept.to(values.dtype)
-    if class_weight is not None:
-        weight = weight * class_weight
+    given = class_tensor(class_weight, values.shape[1], values)
+    if given is not None:
+        weight = weight * given
     if not include_background and values.shape[1] > 1:
-        weight = weight.index_fill(1, weight.new_zeros(1).long(), 0)
+        weight = weight * (torch.arange(values.shape[1], device=values.device) > 0)
     values = values.masked_fill(~kept, 0) * weight
     if reduction == "none":
         return values
