@@ -16,12 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from medseg.errors import InputError
 from medseg.files import write_text
 
-__all__ = ["ChannelPlan", "InferencePlan", "NetworkPlan", "Plan", "Triple", "load_plan", "save_plan"]
+__all__ = ["ChannelPlan", "InferencePlan", "NetworkPlan", "Plan", "Triple", "first_problem", "load_plan", "save_plan"]
 
+Name = Annotated[str, Field(max_length=200)]
 Count = Annotated[int, Field(ge=1, le=4096)]
-Length = Annotated[float, Field(gt=0, lt=1000, allow_inf_nan=False)]
+Few = Annotated[int, Field(ge=1, le=31)]
+LabelValue = Annotated[int, Field(ge=0, lt=2**15)]  # what label maps can hold: see data.volume.read_labels
+# a micrometre to a metre: below, a volume on the plan's grid would not fit into any memory
+Length = Annotated[float, Field(ge=1e-3, lt=1000, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Triple = tuple[Count, Count, Count]
+SmallTriple = tuple[Few, Few, Few]
 
 
 class _Record(BaseModel):
@@ -32,7 +37,7 @@ class ChannelPlan(_Record):
     """One input channel. `zscore`: each volume by its own mean and standard deviation. `clip_zscore`: clipped to
     [lower, upper], then by the dataset's mean and std (of labelled foreground), all in the image's own units."""
 
-    name: str
+    name: Name
     normalisation: Literal["zscore", "clip_zscore"]
     lower: Finite | None = None
     upper: Finite | None = None
@@ -43,6 +48,8 @@ class ChannelPlan(_Record):
     def _statistics_where_needed(self) -> Self:
         if self.normalisation == "clip_zscore" and None in (self.lower, self.upper, self.mean, self.std):
             raise ValueError("clip_zscore needs lower, upper, mean and std")
+        if self.lower is not None and self.upper is not None and self.lower > self.upper:
+            raise ValueError(f"lower is above upper: {self.lower} and {self.upper}")
         return self
 
     @property
@@ -58,8 +65,8 @@ class NetworkPlan(_Record):
     with a stride of `strides[i]`; `heads` deep-supervision heads below the full resolution."""
 
     filters: tuple[Count, ...]
-    strides: tuple[Triple, ...]
-    kernels: tuple[Triple, ...]
+    strides: tuple[SmallTriple, ...]
+    kernels: tuple[SmallTriple, ...]
     residual: bool = True
     heads: Annotated[int, Field(ge=0, le=8)] = 2
 
@@ -98,9 +105,9 @@ class Plan(_Record):
     """All that is needed besides the weights to prepare a volume, run the network and name its output."""
 
     version: Literal[1] = 1
-    name: str
+    name: Name
     channels: Annotated[tuple[ChannelPlan, ...], Field(min_length=1, max_length=64)]
-    classes: Annotated[dict[int, str], Field(min_length=2, max_length=1024)]
+    classes: Annotated[dict[LabelValue, Name], Field(min_length=2, max_length=1024)]
     spacing: tuple[Length, Length, Length]
     patch_size: Triple
     batch_size: Count
@@ -112,8 +119,8 @@ class Plan(_Record):
         divisor = self.network.divisor()
         if any(p % d for p, d in zip(self.patch_size, divisor, strict=True)):
             raise ValueError(f"patch_size {self.patch_size} is not a multiple of the network's strides {divisor}")
-        if 0 not in self.classes or min(self.classes) < 0:
-            raise ValueError(f"classes must contain 0 (background) and no negative value, found {list(self.classes)}")
+        if 0 not in self.classes:
+            raise ValueError(f"classes must contain 0 (background), found {list(self.classes)[:10]}")
         return self
 
     @property
@@ -139,12 +146,11 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
         return Plan.model_validate(content)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such plan; expected the plan.yaml that `medseg train` writes") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not a readable YAML file ({' '.join(str(error).split())})") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "plan"
-        raise InputError(f"{path}: not a valid plan: {where}: {first['msg']}") from error
+        raise InputError(f"{path}: not a valid plan: {first_problem(error)}") from error
+    except (OSError, yaml.YAMLError, ValueError, RecursionError, AttributeError, LookupError) as error:
+        # beside its own errors PyYAML lets those of its constructors through: `!!timestamp x`, `!!bool 3`, `2001-99-99`
+        raise InputError(f"{path}: not a readable YAML file ({_line(str(error))})") from error
 
 
 def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
@@ -153,3 +159,15 @@ def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
         path,
         yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120),
     )
+
+
+def first_problem(error: ValidationError) -> str:
+    """Where and what is wrong, on one line."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "plan"
+    return f"{_line(where)}: {_line(first['msg'].removeprefix('Value error, '))}"
+
+
+def _line(text: str) -> str:
+    """`text` on one line of at most 300 characters: it may quote anything that a file holds."""
+    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))[:300]

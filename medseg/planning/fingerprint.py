@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 import numpy as np
 
+from medseg.data.cache import file_digest
 from medseg.data.cohort import Case, Cohort, load_case
 from medseg.data.preprocess import canonical_geometry
 from medseg.data.volume import read_geometry
@@ -45,8 +47,8 @@ class Fingerprint:
 def needs_statistics(modality: str) -> bool:
     """CT and PET have units (HU, SUV) that mean the same in every volume, so one scale serves the dataset; an MRI
     has none, so each volume is its own scale."""
-    words = modality.upper().replace("-", " ").replace("_", " ").replace("/", " ").split()
-    return any(word in ("CT", "CBCT", "PET", "PT", "SUV", "HU") for word in words)
+    words = re.findall(r"[A-Z0-9]+", modality.upper())
+    return any(word in ("CT", "CBCT", "CTA", "PET", "PT", "SUV", "HU") for word in words)
 
 
 def fingerprint(cohort: Cohort, seed: int = 0) -> Fingerprint:
@@ -60,8 +62,8 @@ def fingerprint(cohort: Cohort, seed: int = 0) -> Fingerprint:
     geometries = [canonical_geometry(read_geometry(case.images[0])) for case in cases]
     spacings = np.array([spacing for _, spacing in geometries])
     shapes = np.array([shape for shape, _ in geometries])
-    # float32 headers hold 1 mm as 0.99999994: micrometres are enough for a plan
-    spacing = [round(float(s), 3) for s in np.median(spacings, axis=0)]
+    # float32 headers hold 1 mm as 0.99999994; five digits are 0.05 voxels at the end of an axis of 1,000
+    spacing = [max(float(f"{s:.5g}"), 1e-3) for s in np.median(spacings, axis=0)]
     shape = np.maximum(np.round(np.median(shapes * spacings / spacing, axis=0)), 1).astype(int)
     wanted = [needs_statistics(channel) for channel in cohort.channels]
     samples = [_foreground(case, cohort, seed, i) for i, case in enumerate(cohort.labelled)] if any(wanted) else []
@@ -80,7 +82,7 @@ def cohort_digest(cohort: Cohort) -> str:
         for case in getattr(cohort, split):
             digest.update(f"{split}/{case.name}".encode())
             for path in (*case.images, *([case.label] if case.label else [])):
-                digest.update(hashlib.sha256(path.read_bytes()).digest())
+                digest.update(file_digest(path))
     return digest.hexdigest()[:16]
 
 
@@ -88,7 +90,8 @@ def _foreground(case: Case, cohort: Cohort, seed: int, index: int) -> np.ndarray
     """Intensities (C, N) of at most 20,000 labelled voxels; of the whole volume where the label is empty."""
     images, labels, _ = load_case(case, cohort.classes)
     assert labels is not None  # labelled cases have one
-    chosen = images[:, labels > 0] if (labels > 0).any() else images.reshape(len(images), -1)
+    foreground = np.isin(labels, [value for value, name in cohort.classes.items() if value and name != "ignore"])
+    chosen = images[:, foreground] if foreground.any() else images.reshape(len(images), -1)
     if chosen.shape[1] > _VOXELS_A_CASE:
         keep = generator(seed, 0, index, "fingerprint").choice(chosen.shape[1], _VOXELS_A_CASE, replace=False)
         chosen = chosen[:, keep]

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from medseg.data.cohort import Cohort
 from medseg.errors import InputError
-from medseg.plan import ChannelPlan, NetworkPlan, Plan, Triple, load_plan
+from medseg.plan import ChannelPlan, NetworkPlan, Plan, Triple, first_problem, load_plan
 from medseg.planning.fingerprint import Fingerprint, Intensities, fingerprint
 
-__all__ = ["make_plan", "patch_and_topology", "plan_cohort"]
+__all__ = ["Sizes", "make_plan", "patch_and_topology", "plan_cohort"]
 
 # A map of fewer voxels along an axis than this has nothing left to halve (nnU-Net's rule).
 _SMALLEST_EDGE = 4
+_LARGEST_EDGE = 4096  # of a patch, in a Plan
 
 
-def plan_cohort(
-    cohort: Cohort, plan_file: str | Path | None = None, seed: int = 0, sizes: Mapping[str, Any] | None = None
-) -> Plan:
-    """The plan read from `plan_file` where one is given, else the one `make_plan` finds, `sizes` its options.
+def plan_cohort(cohort: Cohort, plan_file: str | Path | None = None, seed: int = 0, sizes: Sizes | None = None) -> Plan:
+    """The plan read from `plan_file` where one is given, else the one `make_plan` finds, at most of `sizes`.
 
     Raises:
-        InputError: the plan's channels or classes are not the cohort's.
+        InputError: the plan's channels or classes are not the cohort's, or no valid plan has such sizes.
     """
     if plan_file is None:
-        return make_plan(cohort, fingerprint(cohort, seed), **(sizes or {}))
+        try:
+            return make_plan(cohort, fingerprint(cohort, seed), sizes)
+        except ValidationError as error:
+            raise InputError(f"{cohort.name}: no valid plan with {sizes or Sizes()}: {first_problem(error)}") from error
     plan = load_plan(plan_file)
     classes = {value: name for value, name in cohort.classes.items() if name != "ignore"}
     if len(plan.channels) != len(cohort.channels) or plan.classes != classes:
@@ -39,30 +42,32 @@ def plan_cohort(
     return plan
 
 
-def make_plan(
-    cohort: Cohort,
-    found: Fingerprint,
-    patch_voxels: int = 131_072,
-    batch_voxels: int = 400_000,
-    base_filters: int = 16,
-    max_filters: int = 320,
-    max_stages: int = 4,
-    residual: bool = True,
-    heads: int = 2,
-) -> Plan:
-    """The plan for a cohort.
+@dataclass(frozen=True)
+class Sizes:
+    """How large a network and its batches may be.
 
-    Args:
-        cohort: names, channels and classes come from here. A class named `ignore` is no output of the network.
-        found: the cohort's fingerprint.
-        patch_voxels: the patch has at most about this many voxels.
+    Attributes:
+        patch_voxels: a patch has at most about this many voxels.
         batch_voxels: a batch has about this many voxels, and 2 to 16 patches.
         base_filters: channels of the first stage, doubled at each further one up to `max_filters`.
         max_stages: at most so many resolutions.
         residual: residual blocks in the encoder.
         heads: deep-supervision heads, fewer where there are few stages.
     """
-    patch, strides, kernels = patch_and_topology(found.shape, found.spacing, patch_voxels, max_stages)
+
+    patch_voxels: int = 131_072
+    batch_voxels: int = 400_000
+    base_filters: int = 16
+    max_filters: int = 320
+    max_stages: int = 4
+    residual: bool = True
+    heads: int = 2
+
+
+def make_plan(cohort: Cohort, found: Fingerprint, sizes: Sizes | None = None) -> Plan:
+    """The plan for a cohort with the fingerprint `found`. A class named `ignore` is no output of the network."""
+    sizes = sizes or Sizes()
+    patch, strides, kernels = patch_and_topology(found.shape, found.spacing, sizes.patch_voxels, sizes.max_stages)
     stages = len(strides)
     voxels = int(np.prod(patch))
     return Plan(
@@ -73,13 +78,13 @@ def make_plan(
         classes={value: name for value, name in sorted(cohort.classes.items()) if name != "ignore"},
         spacing=found.spacing,
         patch_size=patch,
-        batch_size=int(np.clip(round(batch_voxels / voxels), 2, 16)),
+        batch_size=int(np.clip(round(sizes.batch_voxels / voxels), 2, 16)),
         network=NetworkPlan(
-            filters=tuple(min(base_filters * 2**i, max_filters) for i in range(stages)),
+            filters=tuple(min(sizes.base_filters * 2**i, sizes.max_filters) for i in range(stages)),
             strides=strides,
             kernels=kernels,
-            residual=residual,
-            heads=min(heads, stages - 2),
+            residual=sizes.residual,
+            heads=min(sizes.heads, stages - 2),
         ),
     )
 
@@ -90,10 +95,11 @@ def patch_and_topology(
     """Patch size, strides and kernels for volumes of `shape` voxels of `spacing` mm.
 
     The patch is the volume, and while that is too large the axis that covers most of the volume gives way. An axis
-    is halved at a stage while it keeps four voxels and is not yet twice as coarse as the finest; a coarser axis
-    waits, and convolutions do not run along it meanwhile (Isensee et al. 2021, supplement: anisotropic data).
+    is halved at a stage while it keeps four voxels and is not yet twice as coarse as the finest that is still to be
+    halved; a coarser axis waits, and convolutions do not run along it until then (Isensee et al. 2021, supplement:
+    anisotropic data).
     """
-    whole = np.maximum(np.asarray(shape), 1)
+    whole = np.clip(np.asarray(shape), 1, _LARGEST_EDGE)
     patch = whole.copy()
     while True:
         strides, kernels = _topology(patch, spacing, max_stages)
@@ -112,21 +118,28 @@ def _topology(
     patch: np.ndarray, spacing: Sequence[float], max_stages: int
 ) -> tuple[tuple[Triple, ...], tuple[Triple, ...]]:
     size, mm = patch.astype(float), np.asarray(spacing, float)
+    wide = _as_fine(size, mm)  # the axes that convolutions run along: once begun they go on
     strides: list[Triple] = [(1, 1, 1)]
-    kernels: list[Triple] = [_triple(np.where(mm < 2 * mm.min(), 3, 1))]
-    while len(strides) < max_stages:
-        large = size >= 2 * _SMALLEST_EDGE
-        if not large.any():
-            break
-        halve = large & (mm < 2 * mm[large].min())
-        factor = np.where(halve, 2, 1)
+    kernels: list[Triple] = [_triple(np.where(wide, 3, 1))]
+    while len(strides) < max_stages and (size >= 2 * _SMALLEST_EDGE).any():
+        factor = np.where(_as_fine(size, mm) & (size >= 2 * _SMALLEST_EDGE), 2, 1)
         size, mm = size / factor, mm * factor
+        wide = wide | _as_fine(size, mm)
         strides.append(_triple(factor))
-        kernels.append(_triple(np.where(mm < 2 * mm.min(), 3, 1)))
+        kernels.append(_triple(np.where(wide, 3, 1)))
     if len(strides) < 2:  # a volume of a few voxels: one further stage that halves nothing
         strides.append((1, 1, 1))
         kernels.append((3, 3, 3))
     return tuple(strides), tuple(kernels)
+
+
+def _as_fine(size: np.ndarray, mm: np.ndarray) -> np.ndarray:
+    """Which axes are less than twice as coarse as the finest that can still be halved. An axis of a few voxels is
+    no measure: it stays fine while the others become coarse."""
+    for enough in (size >= 2 * _SMALLEST_EDGE, size > 1):
+        if enough.any():
+            return mm < 2 * mm[enough].min()
+    return mm < 2 * mm.min()
 
 
 def _triple(values: np.ndarray) -> Triple:
@@ -136,6 +149,6 @@ def _triple(values: np.ndarray) -> Triple:
 def _channel(name: str, found: Intensities | None) -> ChannelPlan:
     if found is None:
         return ChannelPlan(name=name, normalisation="zscore")
-    digits = {field: round(getattr(found, field), 4) for field in ("lower", "upper", "mean", "std")}
-    digits["std"] = max(digits["std"], 1e-4)
+    # digits that count, not decimals: a PET in MBq/ml lies within thousandths
+    digits = {field: float(f"{getattr(found, field):.6g}") for field in ("lower", "upper", "mean", "std")}
     return ChannelPlan(name=name, normalisation="clip_zscore", **digits)
