@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,17 +24,16 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
         InputError: the file cannot be written: a full disk, a folder without permission.
     """
     path = Path(path)
+    temporary = path.parent / f".{secrets.token_hex(4)}.tmp.{path.name}"
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=f".tmp.{path.name}")
-        os.close(handle)
+        # not mkstemp, whose files are private: the process's umask could only be read by changing it for all threads
+        temporary.open("xb").close()
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); choose another output folder") from error
-    temporary = Path(name)
     try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         raise InputError(
@@ -64,8 +64,3 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
         raise InputError(f"{path}: not a writable folder ({error.strerror}); choose another one") from error
     return path
 
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

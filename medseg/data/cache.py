@@ -13,16 +13,18 @@ import numpy as np
 
 from medseg.data.cohort import Case, load_case
 from medseg.data.preprocess import labels_to_grid, plan_grid, prepare_images
+from medseg.errors import InputError
 from medseg.files import make_folder, writing
 from medseg.plan import Plan
 
-__all__ = ["IGNORE", "CaseCache", "PreparedCase"]
+__all__ = ["IGNORE", "CaseCache", "PreparedCase", "file_digest"]
 
 IGNORE = 255
 """The prepared label of voxels that say nothing: those of the class named `ignore`."""
 
 _VERSION = 1  # part of every key: raise it when preparation changes, so that nothing stale is served
 _POSITIONS = 2000  # foreground positions kept of each class
+_WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class PreparedCase:
     Attributes:
         name: the case's name.
         images: (C, X, Y, Z) float32, normalised.
-        labels: (X, Y, Z) class indices (uint8 or uint16; `IGNORE` where nothing is known), None where unlabelled.
+        labels: (X, Y, Z) class indices, uint8, `IGNORE` where nothing is known; None where unlabelled.
         foreground: (N, 4) rows of class index and voxel position, at most 2,000 a class; empty where unlabelled.
     """
 
@@ -58,7 +60,7 @@ class CaseCache:
         self.plan = plan
         self.classes = classes
         what = plan.model_dump(include={"channels", "spacing"})
-        self._recipe = repr((_VERSION, what, sorted(classes.items()))).encode()
+        self._recipe = repr((_VERSION, what, plan.label_values, sorted(classes.items()))).encode()
 
     def prepare(self, cases: Sequence[Case]) -> list[PreparedCase]:
         """The cases, each prepared now if it is not in the cache yet.
@@ -67,29 +69,27 @@ class CaseCache:
             InputError: a file is unreadable or does not fit, or the cache folder cannot be written.
         """
         make_folder(self.folder)
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # gzip and zoom leave the interpreter's lock
+        # gzip and zoom leave the interpreter's lock; each holds a volume several times over, so not on every core
+        with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, _WORKERS)) as pool:
             return list(pool.map(self.case, cases))
 
     def case(self, case: Case) -> PreparedCase:
         """One case, prepared now if it is not in the cache yet."""
-        image_key = self._key(case.images)
-        label_key = self._key((*case.images, case.label)) if case.label else None
-        paths = [self.folder / f"{image_key}.npy"]
-        if label_key:
-            paths += [self.folder / f"{label_key}.{kind}.npy" for kind in ("labels", "foreground")]
-        if not all(path.is_file() for path in paths):
+        images = b"".join(file_digest(path) for path in case.images)
+        paths = [self.folder / f"{self._key(images)}.npy"]
+        if case.label:
+            key = self._key(images + file_digest(case.label))
+            paths += [self.folder / f"{key}.{kind}.npy" for kind in ("labels", "foreground")]
+        arrays = _loaded(paths)
+        if arrays is None:
             self._write(case, paths)
-        arrays = [np.load(path, mmap_mode="r") for path in paths]
-        if label_key:
+            arrays = [np.load(path, mmap_mode="r") for path in paths]
+        if case.label:
             return PreparedCase(case.name, arrays[0], arrays[1], np.asarray(arrays[2]))
         return PreparedCase(case.name, arrays[0], None, np.empty((0, 4), np.int32))
 
-    def _key(self, files: Sequence[Path | None]) -> str:
-        digest = hashlib.sha256(self._recipe)
-        for file in files:
-            if file is not None:
-                digest.update(hashlib.sha256(file.read_bytes()).digest())
-        return digest.hexdigest()[:32]
+    def _key(self, digests: bytes) -> str:
+        return hashlib.sha256(self._recipe + digests).hexdigest()[:32]
 
     def _write(self, case: Case, paths: Sequence[Path]) -> None:
         images, labels, geometry = load_case(case, self.classes)
@@ -108,6 +108,27 @@ class CaseCache:
         for index, value in enumerate(self.plan.label_values):
             table[value] = index
         return table[labels]
+
+
+def file_digest(path: Path) -> bytes:
+    """SHA-256 of a file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise InputError(f"{path}: not readable ({error.strerror}); restore it") from error
+
+
+def _loaded(paths: Sequence[Path]) -> list[np.ndarray] | None:
+    """The arrays, memory-mapped; None where one is absent or torn (its disk was full, its machine went down)."""
+    try:
+        return [np.load(path, mmap_mode="r") for path in paths]
+    except (OSError, ValueError, EOFError):
+        return None
 
 
 def _foreground(indices: np.ndarray) -> np.ndarray:

@@ -14,7 +14,16 @@ from scipy.ndimage import zoom
 from medseg.data.volume import Geometry
 from medseg.plan import ChannelPlan, Plan
 
-__all__ = ["Grid", "images_to_grid", "labels_to_grid", "logits_from_grid", "normalise", "plan_grid"]
+__all__ = [
+    "Grid",
+    "canonical_geometry",
+    "images_to_grid",
+    "labels_to_grid",
+    "logits_from_grid",
+    "normalise",
+    "plan_grid",
+    "prepare_images",
+]
 
 _RAS = np.array([[0, 1], [1, 1], [2, 1]])
 
@@ -97,7 +106,9 @@ def normalise(images: np.ndarray, channels: Sequence[ChannelPlan]) -> np.ndarray
         else:
             # float64: the squares of raw MRI intensities (1e5) over a volume exceed float32's digits
             mean, std = image.mean(dtype=np.float64), image.std(dtype=np.float64)
-            result[i] = (image - mean) / max(std, 1e-8)
+            # resampling leaves ripples of float32's last digits in a constant: they are not to become noise of std 1
+            constant = std <= 1e-6 * np.abs(image).max()
+            result[i] = 0 if constant else (image - mean) / std
     return result
 
 
