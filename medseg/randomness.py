@@ -11,15 +11,23 @@ import zlib
 import numpy as np
 import torch
 
+from medseg.errors import InputError
+
 __all__ = ["generator", "permutation", "torch_generator"]
 
 
 def _sequence(seed: int, step: int, sample: int, purpose: str) -> np.random.SeedSequence:
+    if seed < 0:
+        raise InputError(f"seed is {seed}; expected 0 or a positive whole number")
     return np.random.SeedSequence([seed, step, sample, zlib.crc32(purpose.encode())])
 
 
 def generator(seed: int, step: int, sample: int, purpose: str) -> np.random.Generator:
-    """A NumPy generator of its own for one purpose, e.g. `"geometry"`, of one sample in one step."""
+    """A NumPy generator of its own for one purpose, e.g. `"geometry"`, of one sample in one step.
+
+    Raises:
+        InputError: the seed, which users give, is negative.
+    """
     return np.random.Generator(np.random.Philox(_sequence(seed, step, sample, purpose)))
 
 

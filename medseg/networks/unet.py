@@ -115,7 +115,7 @@ def planned_unet(plan: Plan, seed: int = 0, device: torch.device | str | None = 
     """
     network = plan.network
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' generators too
         unet = UNet(
             in_channels=len(plan.channels),
             out_channels=len(plan.classes),
