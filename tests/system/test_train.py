@@ -1,0 +1,185 @@
+"""The main job on phantoms: what a run leaves behind, and that both ways to start it are one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from medseg.engine import load_checkpoint
+from medseg.inference import load_model
+from medseg.share import bundle_folder, overlay_folder
+
+SMALL = ("--network", "small", "--set", "val_interval=2")
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_a_run_leaves_what_the_readme_says(tiny_run: Path) -> None:
+    expected = {"config.yaml", "plan.yaml", "metrics.json", "metrics.jsonl", "checkpoints", "model", "pictures"}
+    assert {path.name for path in tiny_run.iterdir()} == expected
+    assert {path.name for path in (tiny_run / "checkpoints").iterdir()} == {"best.pt", "last.pt"}
+    assert {path.name for path in (tiny_run / "model").iterdir()} == {"model.safetensors", "plan.yaml"}
+    assert list((tiny_run / "pictures").glob("*.png"))
+
+    metrics = json.loads((tiny_run / "metrics.json").read_text())
+    for split in ("validation", "test"):
+        for checkpoint in ("best", "last"):
+            summary = metrics[split][checkpoint]["summary"]
+            assert [row["class_name"] for row in summary["classes"]] == ["liver", "kidneys", "aorta"]
+            assert metrics[split][checkpoint]["cases"]
+    rows = [json.loads(line) for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
+    train = [row for row in rows if row["kind"] == "train"]
+    assert {"loss", "loss/labelled", "labelled/dice", "labelled/ce", "learning_rate", "ramp"} <= set(train[-1])
+    assert {"kept_share", "images_per_second"} <= set(train[-1])
+    steps = [row["step"] for row in rows if row["kind"] == "validation"]
+    assert steps == [2, 4]
+
+
+def test_the_model_is_the_checkpoint_that_validated_best(tiny_run: Path) -> None:
+    best = load_checkpoint(tiny_run / "checkpoints" / "best.pt")
+    rows = [json.loads(line) for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
+    dice = {row["step"]: row.get("validation/dice", -1) for row in rows if row["kind"] == "validation"}
+    assert best["step"] == max(dice, key=lambda step: (dice[step], -step))
+    model = load_file(tiny_run / "model" / "model.safetensors")
+    for name, tensor in best[best["chosen"]].items():
+        assert torch.equal(model[name], tensor), name
+    assert load_model(tiny_run / "model").plan.name == "phantoms"
+
+
+def test_bundle_and_command_line_end_with_equal_weights(medseg: Any, tiny_cohort: Path, tmp_path: Path) -> None:
+    code, _, err = medseg(
+        "train", "--data", tiny_cohort, "--method", "pseudo_label", "--loss", "tversky", *SMALL,
+        "--steps", 3, "--seed", 5, "--output", tmp_path / "a",
+    )  # fmt: skip
+    assert code == 0, err
+    files = [
+        bundle_folder() / "configs" / "train.yaml",
+        overlay_folder() / "method" / "pseudo_label.yaml",
+        overlay_folder() / "loss" / "tversky.yaml",
+        overlay_folder() / "network" / "small.yaml",
+    ]
+    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", str([str(f) for f in files])]
+    command += ["--dataset_dir", str(tiny_cohort), "--steps", "3", "--seed", "5", "--val_interval", "2"]
+    command += ["--output_dir", str(tmp_path / "b")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    a, b = (load_checkpoint(tmp_path / run / "checkpoints" / "last.pt") for run in "ab")
+    for key in ("student_0", "teacher"):
+        assert all(torch.equal(a[key][name], b[key][name]) for name in a[key])
+    ours, theirs = (yaml.safe_load((tmp_path / run / "config.yaml").read_text()) for run in "ab")
+    assert {k for k in ours if ours[k] != theirs[k]} == {"output_dir"}
+
+
+def test_labels_of_unlabelled_cases_change_nothing(medseg: Any, tiny_cohort: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_cohort, tmp_path / "data")
+    split = json.loads((tmp_path / "data" / "splits.json").read_text())
+    labelled = next(iter(split["labelled"].values()))[0]
+    other = next(name for name in split["train"] if name != labelled)
+    split["labelled"] = {"1": [labelled]}
+    (tmp_path / "data" / "splits.json").write_text(json.dumps(split))
+    listing = json.loads((tmp_path / "data" / "dataset.json").read_text())
+    for row in listing["training"]:
+        row.setdefault("label", row["image"].replace("images", "labels"))
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps(listing))
+    weights = []
+    for name, content in (("without", None), ("garbage", b"no label at all")):
+        path = next((tmp_path / "data" / "imagesTr").glob(f"{other}.*"))
+        label = tmp_path / "data" / "labelsTr" / path.name
+        label.unlink(missing_ok=True)
+        if content:
+            label.write_bytes(content)
+        code, _, err = medseg(
+            "train", "--data", tmp_path / "data", "--labelled", 1, *SMALL, "--steps", 2, "--output", tmp_path / name
+        )
+        assert code == 0, err
+        weights.append(load_file(tmp_path / name / "model" / "model.safetensors"))
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_minutes_are_frozen_into_steps(medseg: Any, tiny_cohort: Path, tmp_path: Path) -> None:
+    code, _, err = medseg(
+        "train", "--data", tiny_cohort, "--method", "supervised", *SMALL, "--max-minutes", 0.15,
+        "--set", "val_interval=1000", "--output", tmp_path / "a",
+    )  # fmt: skip
+    assert code == 0, err
+    last = load_checkpoint(tmp_path / "a" / "checkpoints" / "last.pt")
+    assert last["step"] == last["steps"] >= 1
+
+
+def test_a_signal_finishes_the_step_and_says_so(tiny_cohort: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from medseg.cli.main import main; main()", "train", "--data", str(tiny_cohort)]
+    command += [*SMALL, "--steps", "100000", "--output", str(tmp_path / "a"), "--method", "supervised"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    log = tmp_path / "a" / "metrics.jsonl"
+    try:
+        for _ in range(1200):
+            if log.exists() and log.read_text().count("\n") > 2:
+                break
+            assert process.poll() is None, process.communicate()[1]
+            process_wait(0.1)
+        process.terminate()
+        _, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 143
+    assert err.strip().splitlines()[-1] == "stopped by SIGTERM"
+    assert load_checkpoint(tmp_path / "a" / "checkpoints" / "last.pt")["step"] >= 2
+    assert _status(tmp_path) == ["KILLED"]
+
+
+def process_wait(seconds: float) -> None:
+    import time
+
+    time.sleep(seconds)
+
+
+def _status(folder: Path) -> list[str]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / 'runs' / 'mlruns.db'}")
+    found = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    return [run.info.status for run in found]
+
+
+def test_a_run_that_raises_ends_failed(
+    medseg: Any, tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medseg.engine import Iteration
+
+    monkeypatch.setattr(Iteration, "__call__", lambda *_: 1 / 0)
+    with pytest.raises(RuntimeError):
+        medseg("train", "--data", tiny_cohort, *SMALL, "--steps", 2, "--output", tmp_path / "a")
+    assert _status(tmp_path) == ["FAILED"]
+
+
+def test_plain_folders_train(medseg: Any, tiny_cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    (tmp_path / "data" / "labels").mkdir()
+    for path in sorted((tiny_cohort / "imagesTr").iterdir())[:4]:
+        shutil.copy(path, tmp_path / "data" / "images")
+    for path in sorted((tiny_cohort / "labelsTr").iterdir()):
+        if (tmp_path / "data" / "images" / path.name).exists():
+            shutil.copy(path, tmp_path / "data" / "labels")
+    code, out, err = medseg(
+        "train", "--data", tmp_path / "data", "--method", "supervised", "--modality", "CT", *SMALL,
+        "--steps", 2, "--output", tmp_path / "a",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "validation: 1 case" in out
+    assert load_model(tmp_path / "a" / "model").plan.channels[0].normalisation == "clip_zscore"
+    assert np.isfinite(load_file(tmp_path / "a" / "model" / "model.safetensors")["classifier.conv.conv.weight"]).all()
