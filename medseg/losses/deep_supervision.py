@@ -4,39 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medseg.losses.checks import plain
+from medseg.losses.resize import resize_target
 from medseg.losses.terms import LossTerms, loss_terms
 
-__all__ = ["DeepSupervisionLoss", "resize_target"]
-
-
-def resize_target(target: Tensor, mask: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-    """`target` and `mask` on a coarser grid.
-
-    Index labels (integer dtype) and their mask are picked at the nearest voxel centre: no label is made up.
-    Probabilities are averaged over the kept part of a coarse voxel's area, and its mask is the kept share of
-    that area: what lies outside the mask has no influence.
-    """
-    if tuple(target.shape[2:]) == tuple(size):
-        return target, mask
-    if not target.is_floating_point():
-        return _nearest(target, size), None if mask is None else _nearest(mask, size)
-    if mask is None:
-        return _area(target, size), None
-    weight = mask.to(target.dtype)
-    share = _area(weight, size)
-    kept = torch.where(weight > 0, target, torch.zeros_like(target)) * weight
-    return _area(kept, size) / share.masked_fill(share == 0, 1), share
+__all__ = ["DeepSupervisionLoss"]
 
 
 class DeepSupervisionLoss(nn.Module):
     """The weighted sum of a loss over several heads.
 
-    Formula: sum_l w_l loss(logits_l, target_l, mask_l), w_l = 1 / 2^l, normalised to sum 1
+    Formula: sum_l w_l loss(logits_l, target_l, mask_l); w_l = 1 / 2^l, normalised to sum 1
+
+    Errors: As the loss itself; coarse heads see structures, not boundaries.
+
+    Choose it: Around every loss of a network with heads at several resolutions; a single output passes through.
+
+    Source: Lee et al. 2015 (arXiv:1409.5185); the weights are nnU-Net's.
 
     Args:
         loss: any segmentation loss or composite.
@@ -86,16 +72,3 @@ class DeepSupervisionLoss(nn.Module):
         else:
             weights = list(self.weights)
         return [weight / sum(weights) for weight in weights]
-
-
-def _nearest(x: Tensor, size: Sequence[int]) -> Tensor:
-    for axis, new in enumerate(size, start=2):
-        old = x.shape[axis]
-        if new != old:
-            index = ((torch.arange(new, device=x.device) + 0.5) * (old / new)).long().clamp_max(old - 1)
-            x = x.index_select(axis, index)
-    return x
-
-
-def _area(x: Tensor, size: Sequence[int]) -> Tensor:
-    return F.interpolate(x, size=tuple(size), mode="area")
