@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -13,12 +15,47 @@ from hypothesis import settings
 settings.register_profile("medseg", deadline=None, derandomize=True)
 settings.load_profile("medseg")
 
+if TYPE_CHECKING:
+    from medseg.plan import Plan
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path | None:
     """The folder of real volumes: MEDSEG_DATA, or ../shared/data; None where it is absent."""
     root = Path(os.environ.get("MEDSEG_DATA") or Path(__file__).parents[2] / "shared" / "data").resolve()
     return root if root.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def real_data(shared_data: Path | None) -> Path:
+    """The folder of real volumes; skips where it is absent."""
+    if shared_data is None:
+        pytest.skip("no real volumes: set MEDSEG_DATA to their folder, or put them into ../shared/data")
+    return shared_data
+
+
+@pytest.fixture(scope="session")
+def small_plan() -> Callable[..., Plan]:
+    """`small_plan(**fields)`: a valid plan of two stages of 4 and 8 channels and patches of 16x16x8 voxels, one
+    channel normalised by z-score and two classes, unless fields say otherwise. `network` may be a mapping."""
+    from medseg.plan import ChannelPlan, Plan
+
+    def small_plan(**fields: Any) -> Plan:
+        network = {"filters": (4, 8), "strides": ((1, 1, 1), (2, 2, 2)), "kernels": ((3, 3, 3),) * 2, "heads": 0}
+        return Plan(
+            **{
+                "name": "small",
+                "channels": (ChannelPlan(name="MRI", normalisation="zscore"),),
+                "classes": {0: "background", 1: "organ"},
+                "spacing": (1.0, 1.0, 1.0),
+                "patch_size": (16, 16, 8),
+                "batch_size": 2,
+                **fields,
+                "network": network | fields.get("network", {}),
+            }
+        )
+
+    return small_plan
 
 
 @pytest.fixture(scope="session")
