@@ -14,8 +14,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.config_item import ConfigComponent
 from monai.utils.module import locate
 
-from medseg.engine.signals import Interrupted
-from medseg.errors import InputError, input_error_in, nearest
+from medseg.errors import InputError, last_words, nearest
 from medseg.share import bundle_folder
 
 __all__ = ["check_keys", "checked_config", "overlay_names", "overlay_path", "set_override"]
@@ -140,11 +139,10 @@ def _merged_config() -> dict[str, Any]:
 
 def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """An excepthook: wrong input is one line and exit code 2, a signal its own exit code, all else a traceback."""
-    wrong = input_error_in(error)
-    if wrong is not None:
-        print(f"Error: {wrong}", file=sys.stderr)
-        raise SystemExit(2)
-    if isinstance(error, Interrupted):
-        print(error, file=sys.stderr)
-        raise SystemExit(error.exit_code)
-    sys.__excepthook__(kind, error, trace)
+    end = last_words(error)
+    if end is None:
+        sys.__excepthook__(kind, error, trace)
+        return
+    line, code = end
+    print(line, file=sys.stderr)
+    raise SystemExit(code)

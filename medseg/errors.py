@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 
-__all__ = ["InputError", "input_error_in", "nearest"]
+__all__ = ["InputError", "Interrupted", "last_words", "nearest"]
 
 
 class InputError(Exception):
     """Something the user gave is wrong. The message is one line; commands print it and exit with code 2."""
 
 
-def input_error_in(error: BaseException | None) -> InputError | None:
-    """The `InputError` in a chain of causes, or None. MONAI wraps what a component raises in a RuntimeError."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        if isinstance(error, InputError):
-            return error
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
+class Interrupted(Exception):  # noqa: N818  # not an error: the user asked for it
+    """A run was stopped by the signal `number` after its checkpoint was written."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
+def last_words(error: BaseException) -> tuple[str, int] | None:
+    """The line and the exit code that end a command, None where `error` deserves a traceback.
+
+    MONAI wraps what a component raises in a RuntimeError, so the chain of causes is searched.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, InputError):
+            return f"Error: {cause}", 2
+        if isinstance(cause, Interrupted):
+            return str(cause), 128 + cause.number
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import medseg
-from medseg.errors import input_error_in
+from medseg.errors import last_words
 
 __all__ = ["app", "main"]
 
@@ -39,15 +39,12 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        wrong = input_error_in(error)
-        if wrong is not None:
-            print(f"Error: {wrong}", file=sys.stderr)
-            raise SystemExit(2) from None
-        code = getattr(error, "exit_code", None)  # a run that a signal stopped
-        if isinstance(code, int):
-            print(error, file=sys.stderr)
-            raise SystemExit(code) from None
-        raise
+        end = last_words(error)
+        if end is None:
+            raise
+        line, code = end
+        print(line, file=sys.stderr)
+        raise SystemExit(code) from None
 
 
 def _register() -> None:

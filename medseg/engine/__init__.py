@@ -9,7 +9,7 @@ from medseg.engine.output import new_output, run_folder
 from medseg.engine.precision import Autocast, has_bf16, pick_device
 from medseg.engine.progress import ProgressHandler
 from medseg.engine.provenance import run_params
-from medseg.engine.signals import Interrupted, StopSignals
+from medseg.engine.signals import StopSignals
 from medseg.engine.trainer import Budget, Trainer
 from medseg.engine.validation import ValidationHandler
 
@@ -17,7 +17,6 @@ __all__ = [
     "Autocast",
     "Budget",
     "CheckpointHandler",
-    "Interrupted",
     "Iteration",
     "JsonLines",
     "PolynomialDecay",

@@ -19,9 +19,10 @@ from medseg.data.volume import read_volume
 from medseg.engine.checkpoints import load_checkpoint
 from medseg.engine.evaluator import CaseOutput, VolumeEvaluator
 from medseg.engine.provenance import provenance
-from medseg.engine.signals import Interrupted, StopSignals
+from medseg.engine.signals import StopSignals
 from medseg.engine.trainer import Trainer
 from medseg.engine.validation import shown_name
+from medseg.errors import Interrupted
 from medseg.files import make_folder, write_text
 from medseg.inference.model import save_model
 from medseg.metrics.report import as_json

@@ -11,15 +11,7 @@ from ignite.engine import Events
 
 from medseg.engine.trainer import Trainer
 
-__all__ = ["Interrupted", "StopSignals"]
-
-
-class Interrupted(Exception):  # noqa: N818  # not an error: the user asked for it
-    """A run was stopped by a signal after its checkpoint was written. `exit_code` is 128 + the signal's number."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.exit_code = 128 + number
+__all__ = ["StopSignals"]
 
 
 class StopSignals:

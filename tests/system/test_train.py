@@ -7,10 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -131,7 +131,7 @@ def test_a_signal_finishes_the_step_and_says_so(tiny_cohort: Path, tmp_path: Pat
             if log.exists() and log.read_text().count("\n") > 2:
                 break
             assert process.poll() is None, process.communicate()[1]
-            process_wait(0.1)
+            time.sleep(0.1)
         process.terminate()
         _, err = process.communicate(timeout=120)
     finally:
@@ -140,12 +140,6 @@ def test_a_signal_finishes_the_step_and_says_so(tiny_cohort: Path, tmp_path: Pat
     assert err.strip().splitlines()[-1] == "stopped by SIGTERM"
     assert load_checkpoint(tmp_path / "a" / "checkpoints" / "last.pt")["step"] >= 2
     assert _status(tmp_path) == ["KILLED"]
-
-
-def process_wait(seconds: float) -> None:
-    import time
-
-    time.sleep(seconds)
 
 
 def _status(folder: Path) -> list[str]:
@@ -182,4 +176,4 @@ def test_plain_folders_train(medseg: Any, tiny_cohort: Path, tmp_path: Path) -> 
     assert code == 0, err
     assert "validation: 1 case" in out
     assert load_model(tmp_path / "a" / "model").plan.channels[0].normalisation == "clip_zscore"
-    assert np.isfinite(load_file(tmp_path / "a" / "model" / "model.safetensors")["classifier.conv.conv.weight"]).all()
+    assert torch.isfinite(load_file(tmp_path / "a" / "model" / "model.safetensors")["classifier.conv.conv.weight"]).all()
