@@ -77,9 +77,7 @@ def test_warns_of_what_was_not_judged(folders: tuple[str, str]) -> None:
         (("{pred}", "{ref}", "--json", "{ref}/a.nii/x.json"), "not a writable folder"),
     ],
 )
-def test_bad_input(
-    folders: tuple[str, str], tmp_path: Path, arguments: tuple[str, ...], message: str
-) -> None:
+def test_bad_input(folders: tuple[str, str], tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     pred, ref = folders
     result = _run(*(text.format(pred=pred, ref=ref, tmp=tmp_path) for text in arguments))
     assert isinstance(result.exception, InputError)

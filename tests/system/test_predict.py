@@ -65,9 +65,7 @@ def test_a_rotated_flipped_anisotropic_copy_keeps_its_affine(
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
-def test_other_formats_in_and_out(
-    suffix: str, medseg: Any, model: Path, tiny_cohort: Path, tmp_path: Path
-) -> None:
+def test_other_formats_in_and_out(suffix: str, medseg: Any, model: Path, tiny_cohort: Path, tmp_path: Path) -> None:
     sitk.WriteImage(sitk.ReadImage(str(_image(tiny_cohort))), f"case{suffix}")
     shutil.copy(_image(tiny_cohort), "same.nii.gz")
     code, _, err = medseg("predict", model, f"case{suffix}", "same.nii.gz", "--output", "out", "--keep-format")
@@ -113,9 +111,7 @@ def test_the_bundle_evaluates(tiny_run: Path, tiny_cohort: Path, tmp_path: Path)
     assert json.loads(Path("test.json").read_text())["cases"] == ours["cases"]
 
 
-def test_outputs_that_are_there_are_not_replaced(
-    medseg: Any, model: Path, tiny_cohort: Path, tmp_path: Path
-) -> None:
+def test_outputs_that_are_there_are_not_replaced(medseg: Any, model: Path, tiny_cohort: Path, tmp_path: Path) -> None:
     image = _image(tiny_cohort)
     Path("out").mkdir()
     (Path("out") / image.name).write_bytes(b"precious")

@@ -176,4 +176,6 @@ def test_plain_folders_train(medseg: Any, tiny_cohort: Path, tmp_path: Path) -> 
     assert code == 0, err
     assert "validation: 1 case" in out
     assert load_model(tmp_path / "a" / "model").plan.channels[0].normalisation == "clip_zscore"
-    assert torch.isfinite(load_file(tmp_path / "a" / "model" / "model.safetensors")["classifier.conv.conv.weight"]).all()
+    assert torch.isfinite(
+        load_file(tmp_path / "a" / "model" / "model.safetensors")["classifier.conv.conv.weight"]
+    ).all()

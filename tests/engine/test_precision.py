@@ -1,0 +1,39 @@
+"""Devices and precisions are what the hardware has, and wrong names say what is right."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from medseg.engine import Autocast, has_bf16, pick_device
+from medseg.errors import InputError
+
+
+def test_auto_is_bf16_exactly_where_the_hardware_has_it() -> None:
+    assert Autocast("cpu").precision == ("bf16" if has_bf16("cpu") else "fp32")
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_networks_are_called_in_it(precision: str, dtype: torch.dtype) -> None:
+    layer = torch.nn.Linear(4, 4)
+    with Autocast("cpu", precision)():  # type: ignore[arg-type]
+        assert layer(torch.randn(2, 4)).dtype == dtype
+
+
+def test_wrong_names() -> None:
+    with pytest.raises(InputError, match="did you mean 'bf16'"):
+        Autocast("cpu", "bf61")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="did you mean 'cuda'"):
+        pick_device("cud")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_cuda_where_there_is_none() -> None:
+    assert pick_device() == torch.device("cpu")
+    with pytest.raises(InputError, match="no CUDA device is visible"):
+        pick_device("cuda")
+
+
+@pytest.mark.gpu
+def test_auto_is_cuda_where_there_is_one() -> None:
+    assert pick_device().type == "cuda"

@@ -1,0 +1,125 @@
+"""The trainer ends exactly where its budget does and says what happens on the way."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from medseg.engine import Autocast, Budget, JsonLines, ProgressHandler, StepLog, Trainer
+from medseg.engine.iteration import StepResult
+from medseg.errors import InputError
+from medseg.methods import Progress
+
+
+class _Loader:
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        step = 0
+        while True:
+            yield {"step": step, "labelled": {}, "unlabelled": None}
+            step += 1
+
+
+class _Iteration:
+    """Counts its calls; the loss of step n is n."""
+
+    def __init__(self) -> None:
+        self.autocast = Autocast("cpu", "fp32")
+        self.seen: list[tuple[int, Progress]] = []
+
+    def __call__(self, raw: dict[str, Any], progress: Progress) -> StepResult:
+        self.seen.append((raw["step"], progress))
+        return StepResult({"loss": torch.tensor(float(progress.step))}, samples=2)
+
+
+def _trainer(budget: Budget, handlers: tuple[Any, ...] = (), length: int = 4) -> tuple[Trainer, _Iteration]:
+    iteration = _Iteration()
+    return Trainer(budget.epochs(length), _Loader(), iteration, budget, length, handlers), iteration  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4, 5, 8, 9])
+def test_a_budget_in_steps_is_met_exactly(steps: int) -> None:
+    trainer, iteration = _trainer(Budget(steps=steps))
+    trainer.run()
+    assert iteration.seen == [(n, Progress(n, steps)) for n in range(steps)]
+    assert trainer.state.iteration == steps
+
+
+def test_minutes_become_steps_measured_on_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("medseg.engine.trainer.time.monotonic", lambda: now[0])
+    budget = Budget(max_minutes=1, started=now[0])
+    trainer, iteration = _trainer(budget)
+
+    def slow(self: _Iteration, raw: dict[str, Any], progress: Progress) -> StepResult:
+        self.seen.append((raw["step"], progress))
+        now[0] += 2.0
+        return StepResult({"loss": torch.tensor(0.0)}, samples=1)
+
+    monkeypatch.setattr(_Iteration, "__call__", slow)
+    trainer.run()
+    # 8 trial steps take 16 of the 60 s; what is left holds 22 steps of 2 s, less 5 %
+    assert trainer.state.steps == int(0.95 * 44 / 2)
+    assert iteration.seen == [(n, Progress(n, trainer.state.steps)) for n in range(trainer.state.steps)]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"steps": 0}, "steps is 0"), ({}, "steps is None"), ({"max_minutes": -1}, "max_minutes is -1"),
+     ({"steps": 3, "max_minutes": 1}, "one of them")],
+)  # fmt: skip
+def test_a_budget_is_checked(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        Budget(**given)
+
+
+def test_rows_are_means_over_their_steps(tmp_path: Path) -> None:
+    trainer, _ = _trainer(Budget(steps=5), (StepLog(every=2), JsonLines(tmp_path / "logs" / "metrics.jsonl")))
+    trainer.run()
+    rows = [json.loads(line) for line in (tmp_path / "logs" / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["kind"], row["loss"]) for row in rows] == [
+        (2, "train", 0.5), (4, "train", 2.5), (5, "train", 4.0),
+    ]  # fmt: skip
+    assert all(row["images_per_second"] > 0 for row in rows)
+
+
+def test_a_loss_that_is_nan_stops_the_run_after_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, _ = _trainer(Budget(steps=4), (StepLog(every=2), JsonLines(tmp_path / "metrics.jsonl")))
+    monkeypatch.setattr(_Iteration, "__call__", lambda *_: StepResult({"loss": torch.tensor(torch.nan)}, samples=1))
+    with pytest.raises(RuntimeError, match="the loss is nan around step 2"):
+        trainer.run()
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["loss"] is None
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal() -> None:
+    text = StringIO()
+    handler = ProgressHandler(Console(file=text, force_terminal=False, width=200), seconds=0)
+    trainer, _ = _trainer(Budget(steps=4), (StepLog(every=2), handler))
+    trainer.run()
+    lines = text.getvalue().splitlines()
+    assert lines[0] == "training 4 steps on cpu"
+    assert lines[1].startswith("step 2/4 loss 0.500, ")
+    assert "\x1b" not in text.getvalue()
+
+
+def test_progress_is_a_bar_on_a_terminal() -> None:
+    text = StringIO()
+    handler = ProgressHandler(Console(file=text, force_terminal=True, width=120))
+    trainer, _ = _trainer(Budget(steps=4), (StepLog(every=2), handler))
+    trainer.run()
+    assert "4/4" in text.getvalue()
+    assert "loss 2.500" in text.getvalue()
+
+
+def test_a_trial_leaves_the_iteration_as_it_was() -> None:
+    trainer, iteration = _trainer(Budget(max_minutes=0.001))
+    before = copy.deepcopy(iteration.seen)
+    trainer._calibrated_steps()
+    assert iteration.seen == before
