@@ -1,0 +1,74 @@
+"""Every command of the README runs. Minutes of training become two steps; all else is run as written."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def _commands() -> list[str]:
+    return [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.strip().splitlines()]
+
+
+def _shortened(command: str) -> str:
+    short = re.sub(r"--max-minutes [\d.]+", "--steps 2 --network small", command)
+    return re.sub(r"--max_minutes [\d.]+", "--steps 2 --plan_sizes#base_filters 4", short)
+
+
+def test_every_command_runs(tmp_path: Path) -> None:
+    for folder in ("bundles", "configs"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "medseg").write_text(
+        f"#!/bin/sh\nexec {sys.executable} -c 'from medseg.cli.main import main; main()' \"$@\"\n"
+    )
+    (tmp_path / "bin" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    for tool in ("medseg", "python"):
+        (tmp_path / "bin" / tool).chmod(0o755)
+    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+    environment["PATH"] = f"{tmp_path / 'bin'}{os.pathsep}{environment['PATH']}"
+    commands = _commands()
+    assert len(commands) >= 8
+    for command in commands:
+        done = subprocess.run(
+            _shortened(command), shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    assert (tmp_path / "runs" / "first" / "model" / "model.safetensors").is_file()
+    assert (tmp_path / "evaluation" / "evaluation.csv").is_file()
+    ours, bundle = (sorted(p.name for p in (tmp_path / name).iterdir()) for name in ("segmentations", "segmentations2"))
+    assert ours == bundle
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(
+    ("command", "calls"),
+    [
+        ("make train", "-m monai.bundle run training --config_file bundles/unet3d/configs/train.yaml"),
+        ("make train DATA=folder", '--dataset_dir "folder"'),
+        ("make test", "-m pytest"),
+    ],
+)
+def test_make_targets_call_what_the_readme_says(command: str, calls: str) -> None:
+    assert command.split(" DATA")[0] in README
+    done = subprocess.run(f"{command} --dry-run", shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert calls in done.stdout
+
+
+def test_files_that_the_readme_links_exist() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_overlays_that_the_readme_names_exist() -> None:
+    for target in re.findall(r"configs/\w+/\w+\.yaml", README):
+        assert (ROOT / target).is_file(), target
