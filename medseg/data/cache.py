@@ -22,7 +22,7 @@ __all__ = ["IGNORE", "CaseCache", "PreparedCase", "file_digest"]
 IGNORE = 255
 """The prepared label of voxels that say nothing: those of the class named `ignore`."""
 
-_VERSION = 1  # part of every key: raise it when preparation changes, so that nothing stale is served
+_VERSION = 2  # part of every key: raise it when preparation changes, so that nothing stale is served
 _POSITIONS = 2000  # foreground positions kept of each class
 _WORKERS = 8
 

@@ -71,7 +71,8 @@ def images_to_grid(images: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def labels_to_grid(labels: np.ndarray, grid: Grid) -> np.ndarray:
-    """Labels (X, Y, Z) on the plan's grid: each value's indicator is resampled linearly, the largest one wins."""
+    """Labels (X, Y, Z) on the plan's grid: each value's indicator is resampled linearly, the largest one wins. Of
+    equal ones the highest value does: at half the resolution a sheet of one voxel would vanish otherwise."""
     labels = _canonical(labels, grid)
     if labels.shape == grid.target:
         return labels
@@ -80,7 +81,7 @@ def labels_to_grid(labels: np.ndarray, grid: Grid) -> np.ndarray:
     result = np.zeros(grid.target, labels.dtype)
     for value in values:
         share = _resize((labels == value).astype(np.float32), grid.target, order=1)
-        result[share > best] = value
+        result[share > best - 1e-4] = value  # equal up to the rounding of the interpolation
         np.maximum(best, share, out=best)
     return result
 
