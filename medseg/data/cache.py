@@ -68,7 +68,6 @@ class CaseCache:
         Raises:
             InputError: a file is unreadable or does not fit, or the cache folder cannot be written.
         """
-        make_folder(self.folder)
         # gzip and zoom leave the interpreter's lock; each holds a volume several times over, so not on every core
         with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, _WORKERS)) as pool:
             return list(pool.map(self.case, cases))
@@ -98,6 +97,7 @@ class CaseCache:
         if labels is not None:
             indices = labels_to_grid(self._indices(labels), grid)
             arrays += [indices, _foreground(indices)]
+        make_folder(self.folder)  # only now: a complete cache may be read-only
         for path, array in zip(paths, arrays, strict=True):
             with writing(path) as temporary, temporary.open("wb") as file:
                 np.save(file, array)
