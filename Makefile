@@ -16,6 +16,7 @@ train: .venv/installed
 ifeq ($(DATA),)
 	$(BIN)/medseg data phantoms runs/phantoms
 endif
+	PYTHONWARNINGS="ignore:parsing config_file:UserWarning" \
 	$(BIN)/python -m monai.bundle run training --config_file $(CONFIG) $(if $(DATA),--dataset_dir "$(DATA)") $(ARGS)
 
 test: .venv/installed-dev

@@ -54,6 +54,7 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         self.seed = seed
         self.foreground = foreground
         self.purpose = purpose
+        self.classes = len(cache.plan.classes)
         self.cases = cache.prepare(data) if data else []
 
     def __len__(self) -> int:
@@ -77,6 +78,15 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
             "label": torch.from_numpy(label),
             "mask": torch.from_numpy(inside),
         }
+
+    @property
+    def class_voxels(self) -> list[int]:
+        """Voxels of each class over all labelled cases, on the plan's grid; for class weights."""
+        totals = np.zeros(IGNORE, np.int64)
+        for case in self.cases:
+            if case.labels is not None:
+                totals += np.bincount(case.labels.ravel(), minlength=IGNORE + 1)[:IGNORE]
+        return totals[: self.classes].tolist()
 
     def _start(self, case: PreparedCase, random: np.random.Generator) -> np.ndarray:
         """The patch's first voxel; negative where the volume is smaller than the patch."""
