@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from medseg.data import CaseCache, PairedLoader, PatchDataset, RawBatch, load_cohort
+from medseg.errors import InputError
+from medseg.plan import Plan
+
+
+@pytest.fixture(scope="module")
+def datasets(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory, small_plan) -> dict[str, PatchDataset]:
+    cohort = load_cohort(tiny_cohort, labelled=2, modality="MRI")
+    plan: Plan = small_plan(classes=cohort.classes, spacing=(2.0, 2.0, 3.0))
+    cache = CaseCache(tmp_path_factory.mktemp("cache"), plan, cohort.classes)
+    return {
+        "labelled": PatchDataset(cohort.labelled, cache, plan.patch_size, 3, seed=1),
+        "unlabelled": PatchDataset(cohort.unlabelled, cache, plan.patch_size, 2, seed=1, purpose="unlabelled"),
+        "none": PatchDataset((), cache, plan.patch_size, 2, seed=1, purpose="unlabelled"),
+    }
+
+
+def loader(datasets: dict[str, PatchDataset], first_step: int = 0, **options: object) -> PairedLoader:
+    options = {"needs_unlabelled": True, **options}
+    paired = PairedLoader(datasets["labelled"], datasets["unlabelled"], **options)  # type: ignore[arg-type]
+    paired.first_step = first_step
+    return paired
+
+
+def same(one: RawBatch, other: RawBatch) -> bool:
+    parts = [(one["labelled"], other["labelled"])]
+    if one["unlabelled"] is not None and other["unlabelled"] is not None:
+        parts.append((one["unlabelled"], other["unlabelled"]))
+    return (
+        one["step"] == other["step"]
+        and (one["unlabelled"] is None) == (other["unlabelled"] is None)
+        and all(a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) for a, b in parts)
+    )
+
+
+def test_a_batch_holds_the_items_of_its_step(datasets: dict[str, PatchDataset]) -> None:
+    for step, batch in enumerate(islice(loader(datasets), 3)):
+        assert batch["step"] == step
+        for part, size in (("labelled", 3), ("unlabelled", 2)):
+            found = batch[part]  # type: ignore[literal-required]
+            for name, tensor in found.items():
+                assert len(tensor) == size
+                for slot in range(size):
+                    assert torch.equal(tensor[slot], datasets[part][step, slot][name])
+        assert batch["labelled"]["label"].any()
+        assert batch["unlabelled"] is not None
+        assert not batch["unlabelled"]["label"].any()
+
+
+def test_what_a_step_gives_does_not_depend_on_where_one_began(datasets: dict[str, PatchDataset]) -> None:
+    unbroken = list(islice(loader(datasets), 8))
+    for first in (1, 5):
+        resumed = list(islice(loader(datasets, first), 8 - first))
+        assert [batch["step"] for batch in resumed] == list(range(first, 8))
+        assert all(same(a, b) for a, b in zip(unbroken[first:], resumed, strict=True))
+    assert not same(unbroken[0], {**unbroken[1], "step": 0})
+
+
+def test_a_loader_can_be_read_again(datasets: dict[str, PatchDataset]) -> None:
+    paired = loader(datasets)
+    first, again = list(islice(paired, 3)), list(islice(paired, 3))
+    assert all(same(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_workers_give_what_the_training_process_would(datasets: dict[str, PatchDataset]) -> None:
+    alone = list(islice(loader(datasets, 3), 5))
+    both = iter(loader(datasets, 3, workers=2))
+    assert all(same(a, b) for a, b in zip(alone, islice(both, 5), strict=True))
+    del both
+
+
+def test_global_random_state_has_no_influence(datasets: dict[str, PatchDataset]) -> None:
+    torch.manual_seed(1)
+    one = list(islice(loader(datasets), 2))
+    torch.manual_seed(2)
+    assert all(same(a, b) for a, b in zip(one, islice(loader(datasets), 2), strict=True))
+
+
+def test_a_supervised_method_reads_no_unlabelled_case(
+    datasets: dict[str, PatchDataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_both = list(islice(loader(datasets), 2))
+    read = datasets["unlabelled"]
+    monkeypatch.setattr(type(read), "__getitem__", _refusing(read))
+    alone = list(islice(loader(datasets, needs_unlabelled=False), 2))
+    assert all(batch["unlabelled"] is None for batch in alone)
+    for one, other in zip(alone, with_both, strict=True):  # and its labelled patches are those of every method
+        assert all(torch.equal(one["labelled"][name], other["labelled"][name]) for name in one["labelled"])
+
+
+def _refusing(refused: PatchDataset):
+    original = PatchDataset.__getitem__
+
+    def read(self: PatchDataset, index: tuple[int, int]) -> dict[str, torch.Tensor]:
+        if self is refused:
+            pytest.fail("an unlabelled case was read")
+        return original(self, index)
+
+    return read
+
+
+@pytest.mark.parametrize("unlabelled", ["none", None])
+def test_a_method_that_needs_unlabelled_cases_says_so(
+    datasets: dict[str, PatchDataset], unlabelled: str | None
+) -> None:
+    with pytest.raises(InputError, match=r"needs unlabelled cases and the cohort has none; lower the label budget"):
+        PairedLoader(datasets["labelled"], unlabelled and datasets[unlabelled], needs_unlabelled=True)
+    PairedLoader(datasets["labelled"], unlabelled and datasets[unlabelled])
