@@ -62,7 +62,8 @@ class GeometryAugment:
 
 def apply_geometry(image: Tensor, label: Tensor, mask: Tensor, matrices: Tensor) -> _Warped:
     """Image (B, C, D, H, W) linearly, label and mask (B, 1, D, H, W) by the nearest voxel, through `matrices` (B, 3, 3)
-    in voxels. Where a position falls outside the patch the image continues its edge and the mask is False."""
+    in voxels. Where a position falls outside the patch all three continue their edge, and the mask is False there
+    unless background (0) continues."""
     shape = torch.tensor(image.shape[2:], dtype=torch.float32)
     # affine_grid works in [-1, 1] with the last axis first
     half = shape / 2
@@ -70,7 +71,8 @@ def apply_geometry(image: Tensor, label: Tensor, mask: Tensor, matrices: Tensor)
     theta = torch.cat([normalised, torch.zeros(len(image), 3, 1)], dim=2).to(image.device)
     grid = F.affine_grid(theta, [len(image), 1, *image.shape[2:]], align_corners=False)
     moved = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    # label and mask in one nearest pass; zero padding makes what is outside unknown
     both = torch.cat([label.to(image.dtype), mask.to(image.dtype)], dim=1)
-    both = F.grid_sample(both, grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    return _Warped(moved, both[:, :1].to(label.dtype), both[:, 1:] > 0.5)
+    both = F.grid_sample(both, grid, mode="nearest", padding_mode="border", align_corners=False)
+    inside = (grid.abs() <= 1).all(-1)[:, None]
+    known = (both[:, 1:] > 0.5) & (inside | (both[:, :1] == 0))
+    return _Warped(moved, both[:, :1].to(label.dtype), known)

@@ -75,7 +75,8 @@ class Augment:
         """The batch of `step` from raw patches `image`, `label`, `mask`. A pure function of (seed, step)."""
         image, label, mask = self._warp(labelled, step, "labelled")
         varied = self._vary(image, step, "labelled", self.intensity)
-        first = Labelled(varied, image, label.long(), mask)
+        # what is not known has no class index that a loss could look up
+        first = Labelled(varied, image, label.masked_fill(~mask, 0).long(), mask)
         if unlabelled is None:
             return Batch(first, None)
         weak, _, inside = self._warp(unlabelled, step, "unlabelled")

@@ -33,9 +33,10 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         purpose: what sets this dataset's randomness apart from another's.
 
     Items:
-        image (C, *patch) float32; label (1, *patch) uint8 class indices and mask (1, *patch) bool: False outside the
-        volume and where the label says `ignore`. An unlabelled case's label is 0 throughout and its mask says only
-        what lies inside the volume. Outside the volume, images continue their edge.
+        image (C, *patch) float32; label (1, *patch) uint8, class indices or `IGNORE`; mask (1, *patch) bool. Outside the
+        volume image and label continue their edge. The mask is False where the label is `IGNORE`, and outside the
+        volume unless background continues there: so the network learns what volumes end in, and no organ is made up.
+        An unlabelled case's label is `IGNORE` throughout and its mask says what lies inside the volume.
     """
 
     def __init__(
@@ -65,19 +66,14 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         lap, place = divmod(step * self.batch_size + slot, len(self.cases))
         case = self.cases[_order(self.seed, lap, len(self.cases), self.purpose)[place]]
         start = self._start(case, generator(self.seed, step, slot, f"{self.purpose} patch"))
-        image = _crop(case.images, start, self.patch_size, "edge")
+        image = _crop(case.images, start, self.patch_size)
         inside = _inside(case.images.shape[1:], start, self.patch_size)
         if case.labels is None:
-            label = np.zeros(inside.shape, np.uint8)
+            label, mask = np.full(inside.shape, IGNORE, np.uint8), inside
         else:
-            label = _crop(case.labels[None], start, self.patch_size, "constant")
-            inside &= label != IGNORE
-            label = np.where(label == IGNORE, 0, label).astype(np.uint8)
-        return {
-            "image": torch.from_numpy(image),
-            "label": torch.from_numpy(label),
-            "mask": torch.from_numpy(inside),
-        }
+            label = _crop(case.labels[None], start, self.patch_size)
+            mask = (label != IGNORE) & (inside | (label == 0))
+        return {"image": torch.from_numpy(image), "label": torch.from_numpy(label), "mask": torch.from_numpy(mask)}
 
     @property
     def class_voxels(self) -> list[int]:
@@ -107,13 +103,13 @@ def _order(seed: int, lap: int, length: int, purpose: str) -> np.ndarray:
     return permutation(seed, lap, length, f"{purpose} order")
 
 
-def _crop(array: np.ndarray, start: np.ndarray, size: np.ndarray, padding: str) -> np.ndarray:
-    """The box of `size` from `start` of (C, X, Y, Z), padded where it leaves the volume."""
+def _crop(array: np.ndarray, start: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """The box of `size` from `start` of (C, X, Y, Z); where it leaves the volume the edge is continued."""
     shape = np.array(array.shape[1:])
     low, high = np.maximum(start, 0), np.minimum(start + size, shape)
     box = array[:, low[0] : high[0], low[1] : high[1], low[2] : high[2]]
     missing = [(0, 0), *zip(low - start, start + size - high, strict=True)]
-    return np.pad(box, missing, mode=padding)  # type: ignore[call-overload]  # always a copy: the cache is read-only
+    return np.pad(box, missing, mode="edge")  # always a copy: the cache is read-only
 
 
 def _inside(shape: Sequence[int], start: np.ndarray, size: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -20,6 +21,8 @@ Make = Callable[..., PatchDataset]
 
 class Prepared:
     """A cache of arrays that are prepared already."""
+
+    plan = SimpleNamespace(classes={0: "background", 1: "organ", 2: "tumour"})
 
     def prepare(self, cases: list[PreparedCase]) -> list[PreparedCase]:
         return cases
@@ -140,10 +143,8 @@ def test_voxels_at_the_border_are_reached_without_leaving_the_volume() -> None:
         assert item["image"][1:, 0, 0, 0].tolist() == [0, 12, 6]
 
 
-def test_a_volume_smaller_than_the_patch_is_padded_and_masked() -> None:
-    labels = np.zeros((5, 12, 3), np.uint8)
-    labels[2, 6, 1] = 1
-    patches = dataset([prepared(labels.shape, 0, labels)], (8, 8, 8), foreground=0.5)
+def test_an_unlabelled_volume_smaller_than_the_patch_is_padded_and_masked() -> None:
+    patches = dataset([prepared((5, 12, 3))], (8, 8, 8))
     offsets = set()
     for step in range(60):
         item = patches[step, 0]
@@ -154,14 +155,33 @@ def test_a_volume_smaller_than_the_patch_is_padded_and_masked() -> None:
         box = tuple(slice(int(i[0]), int(i[-1]) + 1) for i in inside)
         assert mask[box].all()
         assert item["image"][1][box][:, 0, 0].tolist() == list(range(5))  # all of the short axes, in its place
-        # outside, the image goes on as its edge and there is no label
+        # outside, the image goes on as its edge
         assert set(item["image"][1].unique().tolist()) == set(range(5))
         first, last = int(inside[0][0]), int(inside[0][-1])
         assert (item["image"][1][:first] == 0).all()
         assert (item["image"][1][last:] == 4).all()
-        assert not item["label"][0][~mask].any()
     assert {x for x, _ in offsets} == {0, 1, 2, 3}
     assert {z for _, z in offsets} == {0, 1, 2, 3, 4, 5}
+
+
+def test_outside_a_labelled_volume_only_background_goes_on() -> None:
+    labels = np.zeros((4, 8, 8), np.uint8)
+    labels[-1, :, :3] = 1  # cut by the end of the volume along the first axis
+    labels[:, :, 6:] = IGNORE
+    patches = dataset([prepared(labels.shape, 0, labels)], (8, 8, 8))
+    for step in range(20):
+        item = patches[step, 0]
+        label, mask = item["label"][0], item["mask"][0]
+        start = int((item["image"][1, :, 0, 0] > 0).nonzero()[0]) - 1  # the ramp 0, 1, 2, 3 begins before its 1
+        before, inside, after = slice(0, start), slice(start, start + 4), slice(start + 4, 8)
+        assert torch.equal(label[inside], torch.from_numpy(labels))
+        assert mask[inside, :, :6].all()
+        assert mask[before, :, :6].all()
+        assert mask[after, :, 3:6].all()
+        assert not mask[after, :, :3].any()
+        assert not mask[:, :, 6:].any()
+        assert not label[before, :, :6].any()
+        assert (label[after, :, :3] == 1).all()
 
 
 def test_what_the_label_ignores_is_masked() -> None:
@@ -170,13 +190,13 @@ def test_what_the_label_ignores_is_masked() -> None:
     item = dataset([prepared(labels.shape, 0, labels)])[0, 0]
     assert not item["mask"][0, :3].any()
     assert item["mask"][0, 3:].all()
-    assert not item["label"][0, :3].any()
-    assert item["label"][0, 3:5].all()
+    assert (item["label"][0, :3] == IGNORE).all()
+    assert (item["label"][0, 3:5] == 1).all()
 
 
 def test_an_unlabelled_case_has_a_mask_and_no_label() -> None:
     item = dataset([prepared((5, 9, 9))])[0, 0]
-    assert not item["label"].any()
+    assert (item["label"] == IGNORE).all()
     assert item["mask"].sum() == 5 * 8 * 8
 
 
@@ -196,6 +216,14 @@ def test_items_may_be_written_to(tmp_path: Path, small_plan: Callable) -> None:
         tensor.zero_()
     for name, tensor in patches[0, 0].items():
         assert torch.equal(tensor, before[name])
+
+
+def test_voxels_of_each_class() -> None:
+    ignoring = np.full((4, 4, 4), IGNORE, np.uint8)
+    ignoring[0, 0] = [0, 0, 2, 2]
+    patches = dataset([labelled((20, 16, 12)), prepared((4, 4, 4), 0, ignoring), prepared((9, 9, 9))])
+    assert patches.class_voxels == [20 * 16 * 12 - 28 + 2, 27, 1 + 2]
+    assert dataset([]).class_voxels == [0, 0, 0]
 
 
 def test_length_and_emptiness() -> None:
@@ -218,5 +246,5 @@ def test_any_volume_and_any_patch(
     item = dataset([prepared(shape, 0, labels)], patch, foreground=foreground)[step, 0]
     assert item["image"].shape == (4, *patch)
     inside = int(np.prod(np.minimum(shape, patch)))
-    assert item["mask"].sum() == (0 if fill == IGNORE else inside)
-    assert (item["label"] > 0).sum() == (inside if fill in (1, 2) else 0)
+    assert item["mask"].sum() == {0: np.prod(patch), IGNORE: 0}.get(fill, inside)
+    assert (item["label"] == fill).all()
