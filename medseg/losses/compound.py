@@ -22,6 +22,11 @@ class CompoundLoss(nn.Module):
 
     Formula: sum_i weight_i(step) loss_i
 
+    Errors: Those of its members, by their weights.
+
+    Choose it: To combine losses that no ready-made one combines, or to move from one to another over a run, as
+        lambda(t) CE + (1 - lambda(t)) Dice.
+
     Members that are functions of the same region sums (overlap, cross entropy, focal) share one softmax and
     one pass over the volume. The terms of a composite member are named "member.term".
 

@@ -1,0 +1,98 @@
+"""`medseg losses`: the losses there are, and what one of them is for, from its docstring."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+import yaml
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from medseg import losses as family
+from medseg.errors import InputError, nearest
+from medseg.losses.describe import Description, describe, short_name
+from medseg.share import overlay_folder
+
+__all__ = ["losses"]
+
+
+def losses(
+    name: Annotated[
+        str | None, typer.Argument(help="A loss, such as tversky or TverskyLoss.", show_default=False)
+    ] = None,
+) -> None:
+    """List the losses; with NAME say what it minimises, its parameters and when to choose it.
+
+    \b
+    Example:
+      medseg losses
+      medseg losses tversky
+    """
+    console = Console()
+    if name is None:
+        _list(console)
+    elif name in _overlays() and name not in _classes():
+        _show_overlay(console, name)
+    else:
+        known = _known(name)
+        _show(console, describe(_classes()[known]))
+        if known in _overlays():
+            console.print(Text(f"\nTrain with it: medseg train --loss {known}"))
+
+
+def _classes() -> dict[str, type]:
+    """The exported losses by their short names."""
+    return {short_name(name): getattr(family, name) for name in family.__all__ if name.endswith("Loss")}
+
+
+def _overlays() -> dict[str, str]:
+    """The comments of the overlays by their names."""
+    files = sorted((overlay_folder() / "loss").glob("*.yaml"))
+    return {file.stem: file.read_text(encoding="utf-8").splitlines()[0].lstrip("# ") for file in files}
+
+
+def _known(name: str) -> str:
+    known = _classes()
+    short = short_name(name) if name.endswith("Loss") else name.removesuffix("_loss")
+    if short not in known:
+        near = nearest(short, [*known, *_overlays()])
+        raise InputError(f"unknown loss '{name}'{near}; `medseg losses` lists them")
+    return short
+
+
+def _list(console: Console) -> None:
+    overlays = _overlays()
+    others = {name: describe(loss).summary for name, loss in _classes().items() if name not in overlays}
+    console.print(Text("To train with: medseg train --loss NAME", style="bold"))
+    _lines(console, overlays)
+    console.print(Text("\nFor configs and methods: medseg.losses", style="bold"))
+    _lines(console, others)
+
+
+def _lines(console: Console, rows: dict[str, str]) -> None:
+    for name, text in rows.items():
+        console.print(Text.assemble((f"  {name:<24}", "cyan"), text), soft_wrap=True)
+
+
+def _show_overlay(console: Console, name: str) -> None:
+    text = (overlay_folder() / "loss" / f"{name}.yaml").read_text(encoding="utf-8")
+    console.print(Text(text.rstrip()))
+    target = yaml.safe_load(text)["loss"]["_target_"].rpartition(".")[2]
+    console.print()
+    _show(console, describe(getattr(family, target)))
+
+
+def _show(console: Console, loss: Description) -> None:
+    console.print(Text(f"medseg.losses.{loss.name}", style="bold cyan"))
+    console.print(Text(loss.summary))
+    for title, text in loss.sections.items():
+        console.print(Text(f"\n{title}", style="bold"))
+        console.print(Padding(Text(text), (0, 0, 0, 2)))
+    rows = Table.grid(padding=(0, 2))
+    for parameter in loss.parameters:
+        rows.add_row(Text(f"  {parameter.name}", style="cyan"), Text(parameter.default), Text(parameter.meaning))
+    console.print(Text("\nParameters", style="bold"))
+    console.print(rows)
