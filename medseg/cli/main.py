@@ -51,9 +51,10 @@ def _register() -> None:
     from medseg.cli import data
     from medseg.cli.doctor import doctor
     from medseg.cli.evaluate import evaluate
+    from medseg.cli.losses import losses
     from medseg.cli.predict import predict
     from medseg.cli.train import train
 
-    for command in (train, predict, evaluate, doctor):
+    for command in (train, predict, evaluate, losses, doctor):
         app.command()(command)
     app.add_typer(data.app, name="data")

@@ -63,7 +63,7 @@ class Tracker:
                 "unset MLFLOW_TRACKING_URI to use the local runs/mlruns.db"
             ) from error
         self.run_id = run.info.run_id
-        self._log_params(params)
+        self.params(params)
         return run.info.run_id
 
     def attach(self, trainer: Any) -> None:
@@ -82,6 +82,14 @@ class Tracker:
         now = int(time.time() * 1000)
         rows = [Metric(_key(name), float(value), now, step) for name, value in metrics.items()]
         self._client.log_batch(self.run_id, metrics=rows)
+
+    def params(self, params: Mapping[str, Any]) -> None:
+        """Sends params, nested mappings as dotted names."""
+        from mlflow.entities import Param
+
+        rows = [Param(_key(name), str(value)[:_LONGEST]) for name, value in flat(params).items()]
+        for i in range(0, len(rows), _BATCH):
+            self._client.log_batch(self.run_id, params=rows[i : i + _BATCH])
 
     def artifacts(self, paths: Sequence[str | os.PathLike[str]], folder: str | None = None) -> None:
         """Copies files and folders to the run, below `folder`."""
@@ -108,13 +116,6 @@ class Tracker:
                 if found is None:
                     raise
         return found.experiment_id
-
-    def _log_params(self, params: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        rows = [Param(_key(name), str(value)[:_LONGEST]) for name, value in flat(params).items()]
-        for i in range(0, len(rows), _BATCH):
-            self._client.log_batch(self.run_id, params=rows[i : i + _BATCH])
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

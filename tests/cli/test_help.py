@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = [("train",), ("predict",), ("evaluate",), ("doctor",), ("data", "phantoms"), ("data", "check")]
+COMMANDS = [("train",), ("predict",), ("evaluate",), ("losses",), ("doctor",), ("data", "phantoms"), ("data", "check")]
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

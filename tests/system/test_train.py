@@ -119,6 +119,9 @@ def test_minutes_are_frozen_into_steps(medseg: Any, tiny_cohort: Path, tmp_path:
     assert code == 0, err
     last = load_checkpoint(tmp_path / "a" / "checkpoints" / "last.pt")
     assert last["step"] == last["steps"] >= 1
+    run = _runs(tmp_path)[0]
+    assert run.data.params["frozen_steps"] == str(last["steps"])
+    assert run.info.run_name == "a"
 
 
 def test_a_signal_finishes_the_step_and_says_so(tiny_cohort: Path, tmp_path: Path) -> None:
@@ -139,15 +142,14 @@ def test_a_signal_finishes_the_step_and_says_so(tiny_cohort: Path, tmp_path: Pat
     assert process.returncode == 143
     assert err.strip().splitlines()[-1] == "stopped by SIGTERM"
     assert load_checkpoint(tmp_path / "a" / "checkpoints" / "last.pt")["step"] >= 2
-    assert _status(tmp_path) == ["KILLED"]
+    assert [run.info.status for run in _runs(tmp_path)] == ["KILLED"]
 
 
-def _status(folder: Path) -> list[str]:
+def _runs(folder: Path) -> list[Any]:
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder / 'runs' / 'mlruns.db'}")
-    found = client.search_runs([e.experiment_id for e in client.search_experiments()])
-    return [run.info.status for run in found]
+    return list(client.search_runs([e.experiment_id for e in client.search_experiments()]))
 
 
 def test_a_run_that_raises_ends_failed(
@@ -158,7 +160,16 @@ def test_a_run_that_raises_ends_failed(
     monkeypatch.setattr(Iteration, "__call__", lambda *_: 1 / 0)
     with pytest.raises(RuntimeError):
         medseg("train", "--data", tiny_cohort, *SMALL, "--steps", 2, "--output", tmp_path / "a")
-    assert _status(tmp_path) == ["FAILED"]
+    assert [run.info.status for run in _runs(tmp_path)] == ["FAILED"]
+
+
+@pytest.mark.gpu
+def test_a_gpu_trains(medseg: Any, tiny_cohort: Path, tmp_path: Path) -> None:
+    code, _, err = medseg(
+        "train", "--data", tiny_cohort, "--runtime", "cuda", *SMALL, "--steps", 4, "--output", tmp_path / "a"
+    )
+    assert code == 0, err
+    assert load_checkpoint(tmp_path / "a" / "checkpoints" / "last.pt")["step"] == 4
 
 
 def test_plain_folders_train(medseg: Any, tiny_cohort: Path, tmp_path: Path) -> None:
