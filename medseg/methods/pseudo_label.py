@@ -20,7 +20,7 @@ class PseudoLabel:
     Args:
         loss: of the network's heads against label and mask; the same for true and for pseudo-labels.
         threshold: the teacher's probability from which on a voxel is kept.
-        ramp: the weight of the unlabelled term over the run; by default from 0.2 to 0.5 of it. Where it is 0,
+        ramp: the weight of the unlabelled term over the run; by default from 0.3 to 0.6 of it. Where it is 0,
             unlabelled images are not looked at: an early teacher knows little, and those steps cost half.
     """
 
@@ -33,7 +33,7 @@ class PseudoLabel:
             raise ValueError(f"threshold is a probability, found {threshold}")
         self.loss = loss
         self.threshold = threshold
-        self.ramp = ramp or Ramp(start=0.2, length=0.3)
+        self.ramp = ramp or Ramp(start=0.3, length=0.3)
 
     def losses(self, batch: Batch, models: Models, progress: Progress) -> MethodOutput:
         """The terms `labelled` and, once the ramp has begun, `unlabelled`.
