@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from medseg.data.check import Findings, check_data
-from medseg.data.phantoms import write_cohort
+if TYPE_CHECKING:
+    from medseg.data.check import Findings
 
 __all__ = ["app"]
 
@@ -38,6 +38,9 @@ def phantoms(
     Example:
       medseg data phantoms runs/phantoms --seed 1
     """
+    # heavy imports where they are needed: `--help` and `--version` answer at once
+    from medseg.data.phantoms import write_cohort
+
     written = write_cohort(out, labelled, unlabelled, validation, test, seed)
     cases = f"{labelled} labelled, {unlabelled} unlabelled, {validation} validation, {test} test"
     state = "written" if written else "there already"
@@ -61,6 +64,8 @@ def check(
     Example:
       medseg data check my_cohort/
     """
+    from medseg.data.check import check_data
+
     errors = Console(stderr=True)
     columns = (TextColumn("Reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:

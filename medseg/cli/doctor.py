@@ -8,16 +8,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from medseg.engine import has_bf16, pick_device
-from medseg.engine.provenance import provenance
 from medseg.share import bundle_folder, overlay_folder
-from medseg.tracking import store_problem
 
 __all__ = ["doctor"]
 
@@ -49,6 +45,8 @@ def doctor() -> None:
 
 
 def _versions() -> list[_Finding]:
+    from medseg.engine.provenance import provenance
+
     found = provenance("cpu")
     rows = []
     for name, version in found.items():
@@ -63,6 +61,10 @@ def _versions() -> list[_Finding]:
 
 
 def _hardware() -> list[_Finding]:
+    import torch
+
+    from medseg.engine import has_bf16, pick_device
+
     device = pick_device()
     threads = f"{torch.get_num_threads()} threads on {os.cpu_count()} cores"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else threads
@@ -80,6 +82,8 @@ def _hardware() -> list[_Finding]:
 
 
 def _store() -> _Finding:
+    from medseg.tracking import store_problem
+
     uri, problem = store_problem()
     remedy = "start its server, or unset MLFLOW_TRACKING_URI to use runs/mlruns.db" if problem else ""
     return _Finding("MLflow store", f"{uri}: {problem}" if problem else uri, remedy)

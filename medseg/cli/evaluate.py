@@ -9,17 +9,6 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from medseg.files import make_folder
-from medseg.report.evaluation import (
-    check_grids,
-    evaluate_pairs,
-    pair_files,
-    parse_classes,
-    write_csv,
-    write_json,
-)
-from medseg.report.tables import cases_table, metrics_table
-
 __all__ = ["evaluate"]
 
 
@@ -36,9 +25,7 @@ def evaluate(
     csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write CSV here.")] = None,
     classes: Annotated[
         str | None,
-        typer.Option(
-            metavar="VALUE=NAME,...", help="The classes to judge. By default every label value above 0."
-        ),
+        typer.Option(metavar="VALUE=NAME,...", help="The classes to judge. By default every label value above 0."),
     ] = None,
 ) -> None:
     """Judge segmentations against references: Dice and HD95 (mm), per case and class.
@@ -51,6 +38,18 @@ def evaluate(
     Example:
       medseg evaluate predictions/ labels/ --output results/
     """
+    # heavy imports where they are needed: `--help` and `--version` answer at once
+    from medseg.files import make_folder
+    from medseg.report.evaluation import (
+        check_grids,
+        evaluate_pairs,
+        pair_files,
+        parse_classes,
+        write_csv,
+        write_json,
+    )
+    from medseg.report.tables import cases_table, metrics_table
+
     names = None if classes is None else parse_classes(classes)
     pairs, extra = pair_files(prediction, reference)
     check_grids(pairs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
@@ -11,10 +11,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from medseg import losses as family
 from medseg.errors import InputError, nearest
-from medseg.losses.describe import Description, describe, short_name
 from medseg.share import overlay_folder
+
+if TYPE_CHECKING:
+    from medseg.losses.describe import Description
 
 __all__ = ["losses"]
 
@@ -31,6 +32,9 @@ def losses(
       medseg losses
       medseg losses tversky
     """
+    # heavy imports where they are needed: `--help` and `--version` answer at once
+    from medseg.losses.describe import describe
+
     console = Console()
     if name is None:
         _list(console)
@@ -45,6 +49,9 @@ def losses(
 
 def _classes() -> dict[str, type]:
     """The exported losses by their short names."""
+    from medseg import losses as family
+    from medseg.losses.describe import short_name
+
     return {short_name(name): getattr(family, name) for name in family.__all__ if name.endswith("Loss")}
 
 
@@ -55,6 +62,8 @@ def _overlays() -> dict[str, str]:
 
 
 def _known(name: str) -> str:
+    from medseg.losses.describe import short_name
+
     known = _classes()
     short = short_name(name) if name.endswith("Loss") else name.removesuffix("_loss")
     if short not in known:
@@ -64,6 +73,8 @@ def _known(name: str) -> str:
 
 
 def _list(console: Console) -> None:
+    from medseg.losses.describe import describe
+
     overlays = _overlays()
     others = {name: describe(loss).summary for name, loss in _classes().items() if name not in overlays}
     console.print(Text("To train with: medseg train --loss NAME", style="bold"))
@@ -78,6 +89,9 @@ def _lines(console: Console, rows: dict[str, str]) -> None:
 
 
 def _show_overlay(console: Console, name: str) -> None:
+    from medseg import losses as family
+    from medseg.losses.describe import describe
+
     text = (overlay_folder() / "loss" / f"{name}.yaml").read_text(encoding="utf-8")
     console.print(Text(text.rstrip()))
     target = yaml.safe_load(text)["loss"]["_target_"].rpartition(".")[2]

@@ -6,14 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from ignite.engine import Events
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.utils.data import DataLoader
 
-from medseg.engine import Autocast, VolumeEvaluator, WriteSegmentations, pick_device
 from medseg.errors import InputError
-from medseg.inference import PlannedInferer, VolumeDataset, find_cases, load_model
 
 __all__ = ["predict"]
 
@@ -34,6 +30,13 @@ def predict(
     Example:
       medseg predict runs/a/model scans/ --output segmentations/
     """
+    # heavy imports where they are needed: `--help` and `--version` answer at once
+    from ignite.engine import Events
+    from torch.utils.data import DataLoader
+
+    from medseg.engine import Autocast, VolumeEvaluator, WriteSegmentations, pick_device
+    from medseg.inference import PlannedInferer, VolumeDataset, find_cases, load_model
+
     where = pick_device(device)
     loaded = load_model(model, where)
     cases = find_cases(inputs, len(loaded.plan.channels))

@@ -29,6 +29,8 @@ def test_overlay_takes_a_step(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     override: dict[str, object] = {"dataset_dir": str(tiny_cohort), "cache_dir": str(tiny_cohort.parent / "cache")}
+    if not name.startswith("network/"):
+        override["plan_sizes#base_filters"] = 4
     if name.startswith("task/") and name != "task/phantoms.yaml":
         if shared_data is None:
             pytest.skip("MEDSEG_DATA is not set and ../shared/data is absent")
