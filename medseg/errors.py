@@ -27,7 +27,9 @@ def last_words(error: BaseException) -> tuple[str, int] | None:
     MONAI wraps what a component raises in a RuntimeError, so the chain of causes is searched.
     """
     cause: BaseException | None = error
-    while cause is not None:
+    seen: list[BaseException] = []
+    while cause is not None and cause not in seen:
+        seen.append(cause)
         if isinstance(cause, InputError):
             return f"Error: {cause}", 2
         if isinstance(cause, Interrupted):

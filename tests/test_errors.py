@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import signal
+
 import pytest
 
-from medseg.errors import InputError, input_error_in, nearest
+from medseg.errors import InputError, Interrupted, last_words, nearest
 
 
 def test_nearest() -> None:
@@ -11,7 +13,7 @@ def test_nearest() -> None:
     assert nearest("x", []) == ""
 
 
-def test_the_input_error_behind_others_is_found() -> None:
+def test_what_ends_a_command_is_found_behind_others() -> None:
     wrong = InputError("file: broken")
 
     def instantiate() -> None:
@@ -22,13 +24,22 @@ def test_the_input_error_behind_others_is_found() -> None:
 
     with pytest.raises(RuntimeError) as caused:
         instantiate()
-    assert input_error_in(caused.value) is wrong
-    assert input_error_in(wrong) is wrong
-    assert input_error_in(ValueError("other")) is None
-    assert input_error_in(None) is None
+    assert last_words(caused.value) == ("Error: file: broken", 2)
+    assert last_words(wrong) == ("Error: file: broken", 2)
+    assert last_words(Interrupted(signal.SIGTERM)) == ("stopped by SIGTERM", 143)
+    assert last_words(ValueError("other")) is None
+
+
+def test_an_error_that_was_handled_does_not_end_a_command() -> None:
+    with pytest.raises(ValueError, match="other") as caused:
+        try:
+            raise InputError("handled")
+        except InputError:
+            raise ValueError("other") from None
+    assert last_words(caused.value) is None
 
 
 def test_a_chain_that_bites_its_tail_ends() -> None:
     one, other = ValueError(), ValueError()
     one.__context__, other.__context__ = other, one
-    assert input_error_in(one) is None
+    assert last_words(one) is None
