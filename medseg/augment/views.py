@@ -28,7 +28,7 @@ class Labelled:
 @dataclass(frozen=True)
 class Unlabelled:
     """`weak` (for the teacher) and `strong` (for the student) views (B, C, D, H, W) of one geometry; `mask`
-    (B, 1, D, H, W): what lies inside the volume, or continues it over the patch's edge."""
+    (B, 1, D, H, W): what lies inside the patch and the volume."""
 
     weak: Tensor
     strong: Tensor
@@ -79,8 +79,8 @@ class Augment:
         first = Labelled(varied, image, label.masked_fill(~mask, 0).long(), mask)
         if unlabelled is None:
             return Batch(first, None)
-        # whatever stands in the place of a label must have no influence
-        nothing = {**unlabelled, "label": torch.zeros_like(unlabelled["label"])}
+        # whatever stands in the place of a label must have no influence; nowhere is background known to continue
+        nothing = {**unlabelled, "label": torch.ones_like(unlabelled["label"])}
         weak, _, inside = self._warp(nothing, step, "unlabelled")
         return Batch(first, Unlabelled(weak, self._vary(weak, step, "unlabelled", self.strong), inside))
 
