@@ -52,6 +52,14 @@ def test_writers_may_replace_the_temporary_file(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_text() == "again"
 
 
+def test_who_reads_the_earlier_file_goes_on_reading_it(tmp_path: Path) -> None:
+    """A rename, not a copy: no reader sees a half."""
+    write_text(tmp_path / "a", "earlier")
+    with (tmp_path / "a").open() as reader:
+        write_text(tmp_path / "a", "later")
+        assert reader.read() == "earlier"
+
+
 def test_text_is_utf8_and_replaces(tmp_path: Path) -> None:
     write_text(tmp_path / "a", "long text")
     write_text(str(tmp_path / "a"), "größer")

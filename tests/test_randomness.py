@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 
@@ -33,6 +34,12 @@ def test_draws_are_a_function_of_the_key_and_differ_between_keys(one: Key, other
     same = [torch.rand(4, generator=torch_generator(*one)) for _ in range(2)]
     assert torch.equal(*same)
     assert torch.equal(same[0], torch.rand(4, generator=torch_generator(*other))) == (one == other)
+
+
+def test_small_keys_are_all_different() -> None:
+    """No sum or other short cut of seed, step and sample."""
+    found = {tuple(drawn((*key, purpose))) for key in itertools.product(range(4), repeat=3) for purpose in "ab"}
+    assert len(found) == 2 * 4**3
 
 
 @pytest.mark.parametrize("place", range(3))

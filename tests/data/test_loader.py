@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from medseg.data import CaseCache, PairedLoader, PatchDataset, RawBatch, load_cohort
+from medseg.data.cache import IGNORE
 from medseg.errors import InputError
 from medseg.plan import Plan
 
@@ -52,7 +53,7 @@ def test_a_batch_holds_the_items_of_its_step(datasets: dict[str, PatchDataset]) 
                     assert torch.equal(tensor[slot], datasets[part][step, slot][name])
         assert batch["labelled"]["label"].any()
         assert batch["unlabelled"] is not None
-        assert not batch["unlabelled"]["label"].any()
+        assert (batch["unlabelled"]["label"] == IGNORE).all()
 
 
 def test_what_a_step_gives_does_not_depend_on_where_one_began(datasets: dict[str, PatchDataset]) -> None:

@@ -49,7 +49,7 @@ def test_modalities_without_units(name: str) -> None:
 
 def test_geometry_is_the_median_of_all_images(tmp_path: Path) -> None:
     """Shapes (in RAS+ order) times spacing over the median spacing, whatever the orientation of the files."""
-    shapes = {"a": (10, 20, 30), "b": (12, 22, 32), "c": (14, 24, 34)}
+    shapes = {"a": (10, 20, 30), "b": (12, 22, 32), "c": (5, 24, 34)}
     cohort_of(
         tmp_path,
         {name: np.zeros(shape) for name, shape in shapes.items()},
@@ -63,11 +63,11 @@ def test_geometry_is_the_median_of_all_images(tmp_path: Path) -> None:
     turned[2, 0], turned[0, 1], turned[1, 2], turned[3, 3] = -2, 1, 1.5, 1
     write(tmp_path / "imagesTr" / "b.nii.gz", np.zeros((32, 12, 22), np.float32), turned)
     spaced = np.diag([3, 1.5, 2, 1.0])
-    write(tmp_path / "imagesTr" / "c.nii.gz", np.zeros((14, 24, 34), np.float32), spaced)
-    write(tmp_path / "labelsTr" / "c.nii.gz", np.ones((14, 24, 34), np.uint8), spaced)
+    write(tmp_path / "imagesTr" / "c.nii.gz", np.zeros(shapes["c"], np.float32), spaced)
+    write(tmp_path / "labelsTr" / "c.nii.gz", np.ones(shapes["c"], np.uint8), spaced)
     found = fingerprint(load_cohort(tmp_path, modality="MRI"))
     assert found.spacing == (1, 1.5, 2)  # medians of 1, 1, 3; 1, 1.5, 1.5; 1, 2, 2
-    assert found.shape == (12, 22, 32)  # medians of 10, 12, 42; 13.3, 22, 24; 15, 32, 34
+    assert found.shape == (12, 22, 32)  # medians of 10, 12, 15; 13.3, 22, 24; 15, 32, 34
     assert found.intensities == (None,)
 
 
