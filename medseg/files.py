@@ -63,4 +63,3 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise InputError(f"{path}: not a writable folder ({error.strerror}); choose another one") from error
     return path
-

@@ -33,9 +33,10 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         purpose: what sets this dataset's randomness apart from another's.
 
     Items:
-        image (C, *patch) float32; label (1, *patch) uint8, class indices or `IGNORE`; mask (1, *patch) bool. Outside the
-        volume image and label continue their edge. The mask is False where the label is `IGNORE`, and outside the
-        volume unless background continues there: so the network learns what volumes end in, and no organ is made up.
+        image (C, *patch) float32; label (1, *patch) uint8, class indices or `IGNORE`; mask (1, *patch) bool. Outside
+        the volume image and label continue their edge. The mask is False where the label is `IGNORE`, and outside
+        the volume unless background continues there: so the network learns what volumes end in, and no organ is
+        made up.
         An unlabelled case's label is `IGNORE` throughout and its mask says what lies inside the volume.
     """
 

@@ -89,9 +89,7 @@ def _positions(values: Labels, positions: NDArray[np.int64]) -> NDArray[np.int64
 
 def _validate(prediction: Labels, reference: Labels) -> None:
     if prediction.shape != reference.shape:
-        raise ValueError(
-            f"prediction and reference differ in shape: {prediction.shape} and {reference.shape}"
-        )
+        raise ValueError(f"prediction and reference differ in shape: {prediction.shape} and {reference.shape}")
     for name, array in (("prediction", prediction), ("reference", reference)):
         if array.dtype.kind not in "iub":
             raise ValueError(f"{name} must hold integer labels, found {array.dtype}")

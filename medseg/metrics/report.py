@@ -160,9 +160,7 @@ def summarise(results: Mapping[str, Sequence[ClassResult]]) -> Summary:
     return Summary(
         classes=classes,
         dice=_over_classes([c.dice for c in classes], [[r.dice for r in case] for case in results.values()]),
-        hd95_mm=_over_classes(
-            [c.hd95_mm for c in classes], [[r.hd95_mm for r in case] for case in results.values()]
-        ),
+        hd95_mm=_over_classes([c.hd95_mm for c in classes], [[r.hd95_mm for r in case] for case in results.values()]),
         n_cases=len(results),
         n_missed=sum(c.n_missed for c in classes),
     )

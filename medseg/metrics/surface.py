@@ -91,9 +91,7 @@ def assd(distances: SurfaceDistances) -> float:
     """
     if not distances.prediction_to_reference.size:
         return math.nan
-    return float(
-        np.mean(np.concatenate([distances.prediction_to_reference, distances.reference_to_prediction]))
-    )
+    return float(np.mean(np.concatenate([distances.prediction_to_reference, distances.reference_to_prediction])))
 
 
 def diagonal_mm(shape: Sequence[int], spacing: Sequence[float]) -> float:
@@ -125,9 +123,7 @@ def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
 
 def _validate(prediction: NDArray[np.bool_], reference: NDArray[np.bool_], spacing: Sequence[float]) -> None:
     if prediction.shape != reference.shape:
-        raise ValueError(
-            f"prediction and reference differ in shape: {prediction.shape} and {reference.shape}"
-        )
+        raise ValueError(f"prediction and reference differ in shape: {prediction.shape} and {reference.shape}")
     if prediction.dtype != np.bool_ or reference.dtype != np.bool_:
         raise ValueError(f"masks must be bool, found {prediction.dtype} and {reference.dtype}")
     if len(spacing) != prediction.ndim or not all(math.isfinite(mm) and mm > 0 for mm in spacing):

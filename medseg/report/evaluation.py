@@ -55,9 +55,7 @@ class Evaluation:
     not_judged: tuple[int, ...]
 
 
-def pair_files(
-    prediction: str | os.PathLike[str], reference: str | os.PathLike[str]
-) -> tuple[list[Pair], list[str]]:
+def pair_files(prediction: str | os.PathLike[str], reference: str | os.PathLike[str]) -> tuple[list[Pair], list[str]]:
     """Pairs two files, or the volumes of two folders that are equal in name but for the suffix.
 
     Returns:
@@ -152,9 +150,7 @@ def parse_classes(text: str) -> dict[int, str]:
     for item in text.split(","):
         value, _, name = (part.strip() for part in item.partition("="))
         if not value.isdecimal() or int(value) < 1:
-            raise InputError(
-                f"--classes: found '{item}', expected VALUE=NAME with a value >= 1, as in '1=liver'"
-            )
+            raise InputError(f"--classes: found '{item}', expected VALUE=NAME with a value >= 1, as in '1=liver'")
         if int(value) in classes or (name or value) in classes.values():
             raise InputError(f"--classes: '{item}' gives a value or a name a second time; give each once")
         classes[int(value)] = name or value

@@ -142,18 +142,12 @@ def _outline(axes: Axes, plane: Image, colours: Mapping[int, Colour]) -> None:
     axes.set_ylim(-0.5, plane.shape[1] - 0.5)
 
 
-def _legend(
-    figure: Figure, classes: Mapping[int, str], colours: Mapping[int, Colour], has_reference: bool
-) -> None:
-    handles: list[Patch | Line2D] = [
-        Patch(color=colours[label], label=name) for label, name in classes.items()
-    ]
+def _legend(figure: Figure, classes: Mapping[int, str], colours: Mapping[int, Colour], has_reference: bool) -> None:
+    handles: list[Patch | Line2D] = [Patch(color=colours[label], label=name) for label, name in classes.items()]
     handles.append(Patch(color="0.4", alpha=_OPACITY, label="filled: prediction"))
     if has_reference:
         handles.append(Line2D([], [], color="0.4", label="outline: reference"))
-    legend = figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(len(handles), 8), fontsize=9
-    )
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), fontsize=9)
     for text in legend.get_texts():
         text.set_parse_math(False)  # a class name is not TeX
 

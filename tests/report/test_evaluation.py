@@ -173,9 +173,7 @@ def test_classes_are_parsed() -> None:
     assert parse_classes("2=left atrium, 1 = a=b,7") == {2: "left atrium", 1: "a=b", 7: "7"}
 
 
-@pytest.mark.parametrize(
-    "text", ["", "liver", "liver=1", "0=background", "1=a,1=b", "1=a,2=a", "1=a,", "-1=x"]
-)
+@pytest.mark.parametrize("text", ["", "liver", "liver=1", "0=background", "1=a,1=b", "1=a,2=a", "1=a,", "-1=x"])
 def test_classes_that_are_none(text: str) -> None:
     with pytest.raises(InputError, match="--classes"):
         parse_classes(text)
