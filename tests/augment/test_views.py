@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -40,6 +40,7 @@ def test_what_a_batch_holds() -> None:
     assert all(tensor.isfinite().all() for tensor in found.values())
 
 
+@settings(max_examples=15)
 @given(st.integers(0, 2**31), st.integers(0, 10**5))
 def test_a_batch_is_a_function_of_seed_and_step(seed: int, step: int) -> None:
     one = Augment(seed, SPACING)
