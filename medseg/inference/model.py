@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +34,10 @@ def save_model(folder: str | os.PathLike[str], weights: Mapping[str, Tensor], pl
     folder = make_folder(folder)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with writing(folder / "model.safetensors") as temporary:
-        save_file(tensors, temporary)
+        try:
+            save_file(tensors, temporary)
+        except SafetensorError as error:  # what safetensors makes of a full disk
+            raise OSError(errno.ENOSPC, str(error)) from error
     save_plan(plan, folder / "plan.yaml")
     return folder
 

@@ -75,8 +75,8 @@ def fingerprint(cohort: Cohort, seed: int = 0) -> Fingerprint:
 
 
 def cohort_digest(cohort: Cohort) -> str:
-    """A digest of what a run reads: the names of the cases of each split and the bytes of their images, and of the
-    labels that the run may read. Equal digests mean equal data, wherever the files lie."""
+    """A digest of what training and validation read: the names of their cases and the bytes of their images, and of the
+    labels that they may read. Equal digests mean equal data, wherever the files lie."""
     digest = hashlib.sha256(repr((cohort.channels, sorted(cohort.classes.items()))).encode())
     for split in ("labelled", "unlabelled", "validation"):
         for case in getattr(cohort, split):
