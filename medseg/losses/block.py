@@ -13,16 +13,17 @@ __all__ = ["Block", "power_"]
 
 
 class Block:
-    """n voxels of every sample: p, log_p, log_q = log(1 - p) and y (B, K, n), m and log_total (B, 1, n).
+    """n voxels of every sample: p, log_p, log_q = log(1 - p) and y (B, K, n), m (B, 1, n).
 
     The logarithms are there where a sum needs them, log_q for binary channels; m is None where all is kept.
-    log_total is the logarithm of the softmax's denominator; where it is given, p follows without a search.
+
+    Args:
+        log_total: of a softmax, the logarithm of its denominator (B, 1, n): written, or read where it is `known`.
     """
 
     p: Tensor
     log_p: Tensor
     log_q: Tensor
-    log_total: Tensor | None = None
 
     def __init__(
         self,
@@ -32,6 +33,7 @@ class Block:
         mask: Tensor | None,
         how: Reading,
         log_total: Tensor | None = None,
+        known: bool = False,
     ) -> None:
         self.how = how
         self.scratch = scratch
@@ -39,10 +41,10 @@ class Block:
         self.row = torch.Size((logits.shape[0], 1, logits.shape[2]))
         self.y = self._read_target(target)
         self.m = self._read_mask(target, mask)
-        if how.activation == "softmax":
-            self._softmax(logits, log_total)
-        else:
+        if log_total is None:
             self._channels(logits)
+        else:
+            self._softmax(logits, log_total, known)
 
     def full(self, name: str) -> Tensor:
         """A (B, K, n) buffer."""
@@ -88,9 +90,8 @@ class Block:
         y = self.full("y")
         if target.shape[1] == self.shape[1]:
             return y.copy_(target)
-        index = torch.arange(self.shape[1], device=y.device, dtype=y.dtype).view(1, -1, 1)
-        # comparing in place keeps the floating dtype: much faster than a bool tensor or a scatter
-        return y.copy_(self.scratch("label", self.row).copy_(target)).eq_(index)
+        # comparing into a floating tensor is several times faster than a bool one or a scatter
+        return torch.eq(self.scratch("label", self.row).copy_(target), self.scratch.classes(self.shape[1]), out=y)
 
     def _read_mask(self, target: Tensor, mask: Tensor | None) -> Tensor | None:
         m = None if mask is None else self.scratch("m", self.row).copy_(mask)
@@ -99,22 +100,25 @@ class Block:
         kept = self.scratch("kept", self.row).copy_(target).ne_(self.how.ignore_index)
         return kept if m is None else m.mul_(kept)
 
-    def _softmax(self, logits: Tensor, log_total: Tensor | None) -> None:
+    def _softmax(self, logits: Tensor, log_total: Tensor, known: bool) -> None:
         p = self.p = self.full("p")
-        log_p = self.log_p = self.full("log_p") if self.how.logs else p
-        if log_total is not None:
-            torch.exp(torch.sub(logits, log_total, out=log_p), out=p)
+        self.log_p = self.full("log_p") if self.how.logs else p
+        if known:
+            torch.exp(torch.sub(logits, log_total, out=self.log_p), out=p)
             return
         if logits.dtype != p.dtype:
-            logits = log_p.copy_(logits)
-        top = torch.amax(logits, 1, keepdim=True, out=self.scratch("top", self.row))
-        torch.exp(torch.sub(logits, top, out=log_p), out=p)
-        total = torch.sum(p, 1, keepdim=True, out=self.scratch("total", self.row))
-        log = torch.log(total, out=self.scratch("log", self.row))
+            logits = self.full("values").copy_(logits)
+        total = self.scratch("total", self.row)
+        # logits of common size need no shift by their maximum; to find out, a GPU would have to be waited for
+        if logits.is_cpu and _moderate(torch.sum(torch.exp(logits, out=p), 1, keepdim=True, out=total)):
+            torch.log(total, out=log_total)
+        else:
+            top = logits.amax(1, keepdim=True)
+            torch.sum(torch.sub(logits, top, out=p).exp_(), 1, keepdim=True, out=total)
+            torch.log(total, out=log_total).add_(top)
         p.mul_(total.reciprocal_())
         if self.how.logs:
-            log_p.sub_(log)
-        self.log_total = top.add_(log)
+            torch.sub(logits, log_total, out=self.log_p)
 
     def _channels(self, values: Tensor) -> None:
         """Independent logits, or what are probabilities already."""
@@ -130,6 +134,12 @@ class Block:
             self.log_p = values.clamp_min(tiny).log_()
         if self.how.logs and self.how.binary:
             self.log_q = (1 - values).clamp_min_(tiny).log_()
+
+
+def _moderate(total: Tensor) -> bool:
+    """Whether sums of exponentials are far from under- and overflow."""
+    low, high = total.aminmax()
+    return low.item() > 1e-30 and high.item() < 1e30
 
 
 def power_(x: Tensor, gamma: float) -> Tensor:

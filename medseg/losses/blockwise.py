@@ -34,16 +34,16 @@ class Blockwise(torch.autograd.Function):
         ctx: Any, logits: Tensor, target: Tensor, mask: Tensor | None, how: Reading
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         found: list[Tensor] = []
-        log_totals: list[Tensor] = []
         scratch = _scratch(logits)
+        log_total = None
+        if how.activation == "softmax":
+            log_total = torch.empty_like(target[:, :1], dtype=scratch.dtype)
         for part in _parts(logits):
-            block = Block(scratch, *_cut(part, logits, target, mask), how)
+            block = Block(scratch, *_cut(part, logits, target, mask), how, _of(part, log_total))
             more = [*block.masses(), block.sums()]
             found = [a + b for a, b in zip(found, more, strict=True)] if found else more
-            if block.log_total is not None:
-                log_totals.append(block.log_total.clone())
         mass, volume, volume2, sums = found
-        ctx.save_for_backward(logits, target, mask, *log_totals)
+        ctx.save_for_backward(logits, target, mask, log_total)
         ctx.how = how
         volume2 = volume2.clone() if volume2 is volume else volume2
         ctx.mark_non_differentiable(mass, volume, volume2)
@@ -52,14 +52,13 @@ class Blockwise(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, by_sums: Tensor, *_: Tensor) -> tuple[Tensor, None, None, None]:
-        logits, target, mask, *log_totals = ctx.saved_tensors
+        logits, target, mask, log_total = ctx.saved_tensors
         how: Reading = ctx.how
         by = dict(zip(how.wanted.keys(how.binary), by_sums.unsqueeze(-1), strict=True))
         gradient = torch.empty_like(logits)
         scratch = _scratch(logits)
-        for number, part in enumerate(_parts(logits)):
-            log_total = log_totals[number] if log_totals else None
-            block = Block(scratch, *_cut(part, logits, target, mask), how, log_total)
+        for part in _parts(logits):
+            block = Block(scratch, *_cut(part, logits, target, mask), how, _of(part, log_total), known=True)
             block_gradient(block, by, gradient[:, :, part])
         return gradient, None, None, None
 
@@ -75,4 +74,8 @@ def _parts(logits: Tensor) -> list[slice]:
 
 
 def _cut(part: slice, logits: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    return logits[:, :, part], target[:, :, part], None if mask is None else mask[:, :, part]
+    return logits[:, :, part], target[:, :, part], _of(part, mask)
+
+
+def _of(part: slice, x: Tensor | None) -> Tensor | None:
+    return None if x is None else x[:, :, part]

@@ -101,20 +101,15 @@ def _most_doubtful(z: Tensor, y: Tensor, m: Tensor, candidates: int, doubtful: i
 
 def _present(target: Tensor, mask: Tensor | None, classes: int, ignore_index: int | None) -> Tensor:
     """(B, K) bool: the classes with a kept voxel; the only look at the whole volume."""
-    kept = None if mask is None else (mask > 0).flatten(1)
-    if target.shape[1] == classes:
-        there = target.flatten(2) > 0
-        if ignore_index is not None and classes == 1:
-            there = there & (target.flatten(2) != ignore_index)
-        return (there if kept is None else there & kept.unsqueeze(1)).any(2)
-    index = target.flatten(1).long()
-    none = (index < 0) | (index >= classes)
-    if ignore_index is not None:
-        none |= index == ignore_index
-    if kept is not None:
-        none |= ~kept
-    found = torch.zeros(index.shape[0], classes + 1, dtype=torch.bool, device=index.device)
-    return found.scatter_(1, index.masked_fill(none, classes), True)[:, :classes]
+    kept = None if mask is None else mask > 0
+    if ignore_index is not None and target.shape[1] == 1:
+        known = target != ignore_index
+        kept = known if kept is None else kept & known
+    found = []
+    for label in range(classes):
+        there = target[:, [label]] > 0 if target.shape[1] == classes else target == label
+        found.append((there if kept is None else there & kept).flatten(1).any(1))
+    return torch.stack(found, 1)
 
 
 def _mean_over_ranks(count: Tensor) -> Tensor:

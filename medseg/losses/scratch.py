@@ -21,3 +21,10 @@ class Scratch:
         if (name, shape) not in self._made:
             self._made[name, shape] = torch.empty(shape, dtype=self.dtype, device=self.device)
         return self._made[name, shape]
+
+    def classes(self, count: int) -> Tensor:
+        """(1, `count`, 1): 0, 1, ... `count` - 1."""
+        key = ("classes", torch.Size((1, count, 1)))
+        if key not in self._made:
+            self._made[key] = torch.arange(count, dtype=self.dtype, device=self.device).view(key[1])
+        return self._made[key]

@@ -24,12 +24,13 @@ def traced_sums(
         y = (target == torch.arange(z.shape[1], device=z.device).view(1, -1, 1)).to(z.dtype)
     p, log_p, log_q = _fields(z, how)
     on, off = m * y, m * (1 - y)
+    least = torch.finfo(z.dtype).eps  # a root has no slope at 0
     sums = []
     for name, gamma in how.wanted.keys(how.binary):
         kind, _, part = name.partition("_")
         weight, log, focus = (on, log_p, 1 - p) if part == "on" else (off, log_q, p)
         fields = {"overlap": on * p, "size": m * p, "size2": m * p * p, "ce": -weight * log, "even": -m * log}
-        values = fields[kind] if kind in fields else -weight * log * focus.clamp_min(0) ** gamma
+        values = fields[kind] if kind in fields else -weight * log * focus.clamp_min(least if gamma < 1 else 0) ** gamma
         sums.append(values.sum(2))
     return torch.stack(sums), m.sum(2), on.sum(2), (on * y).sum(2)
 

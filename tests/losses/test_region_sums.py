@@ -57,3 +57,27 @@ def test_second_derivatives_are_refused_and_not_wrong() -> None:
     (gradient,) = torch.autograd.grad((sums**2).sum(), z, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
+
+
+@pytest.mark.parametrize("size", [1.0, 80.0, 1000.0])
+@pytest.mark.parametrize("offset", [0.0, -200.0, 200.0])
+def test_logits_of_any_size(size: float, offset: float) -> None:
+    """With float32's range of exp left behind, values and gradients stay those of the shifted softmax."""
+    logits = torch.randn(2, 3, 50, generator=torch.Generator().manual_seed(0)) * size + offset
+    target = torch.randint(0, 3, (2, 1, 50), generator=torch.Generator().manual_seed(1))
+    how = Reading("softmax", ALL, None, False)
+    found = []
+    for sums_of in (Blockwise.apply, traced_sums):
+        z = logits.clone().requires_grad_()
+        sums, *_ = sums_of(z, target, None, how)
+        found.append([sums, *torch.autograd.grad(sums.sum(), z)])
+    assert torch.isfinite(found[0][0]).all()
+    assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_diverged_network_is_not_hidden() -> None:
+    logits = torch.zeros(1, 2, 8)
+    logits[0, 0, 3] = torch.nan
+    target = torch.zeros(1, 1, 8, dtype=torch.long)
+    sums, *_ = Blockwise.apply(logits, target, None, Reading("softmax", Wanted(ce=True), None, False))
+    assert sums.isnan().any()
