@@ -1,4 +1,4 @@
-"""One block of voxels: its fields and their sums, in buffers. `traced_sums.py` has the same in plain form."""
+"""One block of voxels: its fields and their sums, in buffers. `plain_sums.py` has the same in plain form."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Block:
     The logarithms are there where a sum needs them, log_q for binary channels; m is None where all is kept.
 
     Args:
-        log_total: of a softmax, the logarithm of its denominator (B, 1, n): written, or read where it is `known`.
+        log_total: the logarithm of the softmax's denominator (B, 1, n), written, or read where it is `known`; None is
+            sigmoid.
     """
 
     p: Tensor
@@ -42,7 +43,7 @@ class Block:
         self.y = self._read_target(target)
         self.m = self._read_mask(target, mask)
         if log_total is None:
-            self._channels(logits)
+            self._sigmoid(logits)
         else:
             self._softmax(logits, log_total, known)
 
@@ -120,20 +121,11 @@ class Block:
         if self.how.logs:
             torch.sub(logits, log_total, out=self.log_p)
 
-    def _channels(self, values: Tensor) -> None:
-        """Independent logits, or what are probabilities already."""
-        values = self.full("values").copy_(values)
-        if self.how.activation == "sigmoid":
-            self.p = torch.sigmoid(values, out=self.full("p"))
-            if self.how.logs:
-                self.log_p, self.log_q = logsigmoid(values), logsigmoid(values.neg_())
-            return
-        self.p = values
-        tiny = torch.finfo(values.dtype).tiny
+    def _sigmoid(self, logits: Tensor) -> None:
+        values = self.full("values").copy_(logits)
+        self.p = torch.sigmoid(values, out=self.full("p"))
         if self.how.logs:
-            self.log_p = values.clamp_min(tiny).log_()
-        if self.how.logs and self.how.binary:
-            self.log_q = (1 - values).clamp_min_(tiny).log_()
+            self.log_p, self.log_q = logsigmoid(values), logsigmoid(values.neg_())
 
 
 def _moderate(total: Tensor) -> bool:

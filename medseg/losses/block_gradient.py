@@ -5,7 +5,7 @@ is, and O that by log q = log(1 - p) of what counts where it is not,
 
     a = p (y doverlap + dsize + 2 p dsize2) + y E - deven_on        b = (1 - y) O - deven_off
 
-the gradient is a - p sum_k a for softmax, (1 - p) a - p b for sigmoid and a / p - b / (1 - p) for probabilities.
+the gradient is a - p sum_k a for softmax and (1 - p) a - p b for sigmoid.
 """
 
 from __future__ import annotations
@@ -26,24 +26,19 @@ def block_gradient(block: Block, by: By, out: Tensor) -> None:
 
     Uses the fields of `block` up; its `masses` must not have been called.
     """
-    how, p, m = block.how, block.p, block.m
-    b = _by_log_q(block, by) if how.binary else None
+    p, m = block.p, block.m
+    b = _by_log_q(block, by) if block.how.binary else None
     a = _by_log_p(block, by)
     if m is not None:
         a.mul_(m)
-        b = None if b is None else b.mul_(m)
-    if how.activation == "softmax":
+    if b is None:
         total = torch.sum(a, 1, keepdim=True, out=block.scratch("total", block.row))
         torch.sub(a, p.mul_(total), out=out)
         return
+    if m is not None:
+        b.mul_(m)
     q = torch.sub(1, p, out=block.full("q"))
-    if how.activation == "sigmoid":
-        assert b is not None
-        torch.sub(a.mul_(q), b.mul_(p), out=out)
-        return
-    tiny = torch.finfo(p.dtype).tiny
-    a.div_(p.clamp_min(tiny))
-    out.copy_(a if b is None else a.sub_(b.div_(q.clamp_min_(tiny))))
+    torch.sub(a.mul_(q), b.mul_(p), out=out)
 
 
 def _by_log_p(block: Block, by: By) -> Tensor:

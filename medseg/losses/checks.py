@@ -54,6 +54,8 @@ def check_logits(logits: Tensor, name: str = "logits") -> None:
     """Raises unless `logits` is a floating (B, K, spatial...) tensor with one to three spatial axes."""
     if not logits.is_floating_point():
         raise TypeError(f"{name} must be floating point, not {logits.dtype}")
+    if logits.numel() == 0:
+        raise ValueError(f"{name} of shape {tuple(logits.shape)} are empty")
     if not 3 <= logits.ndim <= 5:
         raise ValueError(f"{name} must be (B, K, D, H, W) or (B, K, H, W), not {tuple(logits.shape)}")
 

@@ -14,7 +14,7 @@ from medseg.losses.checks import (
     check_target,
     plain,
 )
-from medseg.losses.traced_sums import traced_sums
+from medseg.losses.plain_sums import plain_sums
 from medseg.losses.wanted import Reading, RegionSums, Wanted
 
 __all__ = ["region_sums"]
@@ -54,7 +54,7 @@ def region_sums(
         how,
     )
     with torch.autocast(logits.device.type, enabled=False):
-        find = traced_sums if torch.compiler.is_compiling() else Blockwise.apply
-        sums, mass, volume, volume2 = find(*arguments)
+        whole = activation == "none" or torch.compiler.is_compiling()
+        sums, mass, volume, volume2 = (plain_sums if whole else Blockwise.apply)(*arguments)
     found = dict(zip(wanted.keys(how.binary), sums, strict=True))
     return RegionSums(how.binary, arguments[0].shape[2], mass, volume, volume2, found)

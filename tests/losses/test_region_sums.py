@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from medseg.losses import blockwise
 from medseg.losses.blockwise import Blockwise
-from medseg.losses.traced_sums import traced_sums
+from medseg.losses.plain_sums import plain_sums
 from medseg.losses.wanted import Reading, Wanted
 
 ALL = Wanted(linear=True, squared=True, ce=True, even=True, focal=(0.5, 1.5, 2.0))
@@ -18,23 +18,19 @@ WANTED = [Wanted(linear=True), Wanted(squared=True), Wanted(ce=True), Wanted(lin
 
 
 @pytest.mark.parametrize("wanted", WANTED, ids=lambda w: "+".join(k for k, v in w._asdict().items() if v))
-@pytest.mark.parametrize(
-    ("activation", "classes"), [("softmax", 3), ("sigmoid", 1), ("sigmoid", 3), ("none", 1), ("none", 3)]
-)
+@pytest.mark.parametrize(("activation", "classes"), [("softmax", 3), ("sigmoid", 1), ("sigmoid", 3)])
 def test_blockwise_is_plain(activation: str, classes: int, wanted: Wanted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blockwise, "CPU_BLOCK", 64)  # several blocks, the last one short
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, classes, 41, generator=generator, dtype=torch.float64)
-    if activation == "none":
-        logits = logits.softmax(1) if classes > 1 else logits.sigmoid()
     labels = torch.randint(0, max(classes, 2), (2, 1, 41), generator=generator)
     soft = torch.rand(2, classes, 41, generator=generator, dtype=torch.float64)
     weights = torch.rand(2, 1, 41, generator=generator, dtype=torch.float64)
     by = torch.randn(len(wanted.keys(True)), 2, classes, generator=generator, dtype=torch.float64)
     for target, mask, ignored in product((labels, soft), (None, weights > 0.5, weights), (None, 1)):
-        how = Reading(activation, wanted, ignored, activation == "sigmoid" or classes == 1)  # type: ignore[arg-type]
+        how = Reading(activation, wanted, ignored, activation == "sigmoid")  # type: ignore[arg-type]
         found = []
-        for sums_of in (Blockwise.apply, traced_sums):
+        for sums_of in (Blockwise.apply, plain_sums):
             z = logits.clone().requires_grad_()
             sums, mass, volume, volume2 = sums_of(z, target, mask, how)
             (gradient,) = torch.autograd.grad((sums * by[: len(sums)]).sum(), z)
@@ -67,7 +63,7 @@ def test_logits_of_any_size(size: float, offset: float) -> None:
     target = torch.randint(0, 3, (2, 1, 50), generator=torch.Generator().manual_seed(1))
     how = Reading("softmax", ALL, None, False)
     found = []
-    for sums_of in (Blockwise.apply, traced_sums):
+    for sums_of in (Blockwise.apply, plain_sums):
         z = logits.clone().requires_grad_()
         sums, *_ = sums_of(z, target, None, how)
         found.append([sums, *torch.autograd.grad(sums.sum(), z)])

@@ -1,4 +1,5 @@
-"""The sums of a whole volume in plain operations, for torch.compile, which fuses them, and as the reference."""
+"""The sums of a whole volume in plain operations: for torch.compile, which fuses them, for probabilities, and as the
+reference of the sums that are found block by block."""
 
 from __future__ import annotations
 
@@ -8,10 +9,10 @@ from torch.nn.functional import logsigmoid
 
 from medseg.losses.wanted import Reading
 
-__all__ = ["traced_sums"]
+__all__ = ["plain_sums"]
 
 
-def traced_sums(
+def plain_sums(
     logits: Tensor, target: Tensor, mask: Tensor | None, how: Reading
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What `Blockwise` gives: sums (S, B, K), mass (B, 1), target (B, K), target2 (B, K)."""
