@@ -76,12 +76,8 @@ def _at_points(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logits and target (B, K, P) and the mask (B, 1, P), which is 0 where a corner is not kept."""
     z = corners.interpolate(logits)
-    if target.shape[1] == z.shape[1]:
-        y = corners.interpolate(target)
-    else:
-        labels = corners.look_up(target)
-        index = torch.arange(z.shape[1], device=z.device).view(1, -1, 1, 1)
-        y = ((labels == index) * corners.weight).sum(2)
+    soft = target.shape[1] == z.shape[1]
+    y = corners.interpolate(target) if soft else corners.interpolate_labels(target, z.shape[1])
     m = torch.ones_like(z[:, :1])
     if mask is not None:
         m = corners.interpolate(mask.to(z.dtype)) * (corners.look_up(mask) > 0).all(2)

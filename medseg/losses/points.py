@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import torch
 from torch import Tensor
 
@@ -28,21 +26,31 @@ class Corners:
     """
 
     def __init__(self, points: Tensor, size: torch.Size) -> None:
-        last = torch.tensor(size, device=points.device) - 1
-        places = (points * (last + 1) - 0.5).clamp_min(0).minimum(last)
-        low = places.floor().long()
-        share = places - low
-        offsets = torch.tensor(list(product((0, 1), repeat=len(size))), device=points.device).unsqueeze(1)
-        voxels = (low + offsets).minimum(last)
-        strides = torch.tensor([size[axis + 1 :].numel() for axis in range(len(size))], device=points.device)
-        self.index = (voxels * strides).sum(2)  # (2^dims, P) into the flattened volume
-        self.weight = torch.where(offsets == 1, share, 1 - share).prod(2)
+        index = torch.zeros(1, len(points), dtype=torch.long, device=points.device)
+        weight = torch.ones_like(index, dtype=points.dtype)
+        for axis, length in enumerate(size):
+            place = (points[:, axis] * length - 0.5).clamp(0, length - 1)
+            low = place.floor()
+            two = torch.stack([low, (low + 1).clamp_max(length - 1)]).long()
+            share = torch.stack([1 - (place - low), place - low])
+            index = (index.unsqueeze(1) * length + two).flatten(0, 1)
+            weight = (weight.unsqueeze(1) * share).flatten(0, 1)
+        self.index = index  # (2^dims, P) into the flattened volume
+        self.weight = weight
 
     def look_up(self, volume: Tensor) -> Tensor:
         """(B, C, 2^dims, P): the values of `volume` (B, C, ...) at the corners."""
-        return volume.flatten(2).index_select(2, self.index.flatten()).unflatten(2, self.index.shape)
+        index = self.index.flatten().expand(*volume.shape[:2], -1)
+        return volume.flatten(2).gather(2, index).unflatten(2, self.index.shape)
 
     def interpolate(self, volume: Tensor) -> Tensor:
         """(B, C, P): `volume` at the points, in float32 at least."""
         values = self.look_up(volume)
-        return (values * self.weight.to(torch.promote_types(values.dtype, torch.float32))).sum(2)
+        return (values.to(torch.promote_types(values.dtype, torch.float32)) * self.weight).sum(2)
+
+    def interpolate_labels(self, labels: Tensor, classes: int) -> Tensor:
+        """(B, K, P): the index labels (B, 1, ...) at the points, interpolated as `classes` probabilities."""
+        corners = self.look_up(labels).to(self.weight.dtype)
+        index = torch.arange(classes, device=labels.device).view(1, -1, 1, 1)
+        # in place the comparison keeps the floating dtype, which is faster than a bool tensor
+        return corners.repeat(1, classes, 1, 1).eq_(index).mul_(self.weight).sum(2)
