@@ -129,9 +129,9 @@ class PointSampledLoss(FunctionLoss):
     Errors: As Dice with cross entropy, at boundaries and wherever the network hesitates; a confident error far from
         any boundary is found by the uniform points only.
 
-    Choose it: For volumes or heads so large that a loss over all voxels is too dear: its cost hardly depends on the
-        volume. Each class is judged by itself, its logit as that of a binary mask: read the network with sigmoid,
-        or by the largest logit.
+    Choose it: For volumes or heads so large that a loss over all voxels is too dear: of its cost only the gradient's
+        zeros and the look for classes grow with the volume. Each class is judged by itself, its logit as that of a
+        binary mask: read the network with sigmoid, or by the largest logit.
 
     Source: Kirillov et al. 2020 (PointRend, arXiv:1912.08193); Cheng et al. 2022 (Mask2Former, arXiv:2112.01527).
 
