@@ -16,7 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from medseg.errors import InputError
 from medseg.files import write_text
 
-__all__ = ["ChannelPlan", "InferencePlan", "NetworkPlan", "Plan", "Triple", "first_problem", "load_plan", "save_plan"]
+__all__ = [
+    "ChannelPlan",
+    "InferencePlan",
+    "NetworkPlan",
+    "Plan",
+    "Region",
+    "Triple",
+    "first_problem",
+    "load_plan",
+    "save_plan",
+]
 
 Name = Annotated[str, Field(max_length=200)]
 Count = Annotated[int, Field(ge=1, le=4096)]
@@ -101,13 +111,26 @@ class InferencePlan(_Record):
     batch: Count = 2
 
 
+class Region(_Record):
+    """A target that may overlap others: the union of label values. In a map of all regions, painted one over the other,
+    it has the value `painted`."""
+
+    name: Name
+    values: Annotated[tuple[LabelValue, ...], Field(min_length=1)]
+    painted: Annotated[int, Field(ge=1, lt=2**15)]
+
+
 class Plan(_Record):
-    """All that is needed besides the weights to prepare a volume, run the network and name its output."""
+    """All that is needed besides the weights to prepare a volume, run the network and name its output.
+
+    The network has one output a class (softmax), or one a region where there are `regions` (sigmoid).
+    """
 
     version: Literal[1] = 1
     name: Name
     channels: Annotated[tuple[ChannelPlan, ...], Field(min_length=1, max_length=64)]
     classes: Annotated[dict[LabelValue, Name], Field(min_length=2, max_length=1024)]
+    regions: Annotated[tuple[Region, ...], Field(max_length=1024)] = ()
     spacing: tuple[Length, Length, Length]
     patch_size: Triple
     batch_size: Count
@@ -121,16 +144,25 @@ class Plan(_Record):
             raise ValueError(f"patch_size {self.patch_size} is not a multiple of the network's strides {divisor}")
         if 0 not in self.classes:
             raise ValueError(f"classes must contain 0 (background), found {list(self.classes)[:10]}")
+        for region in self.regions:
+            unknown = set(region.values) - set(self.classes) | {0} & set(region.values)
+            if unknown:
+                raise ValueError(f"region {region.name} holds {sorted(unknown)}, which are no foreground classes")
         return self
 
     @property
     def label_values(self) -> tuple[int, ...]:
-        """The label value of each network output, ascending; output 0 is the background."""
+        """The label value of each class, ascending; the first is the background. Without regions, of each output."""
         return tuple(sorted(self.classes))
 
     @property
+    def outputs(self) -> int:
+        """How many outputs the network has."""
+        return len(self.regions) or len(self.classes)
+
+    @property
     def class_names(self) -> tuple[str, ...]:
-        """The name of each network output."""
+        """The name of each class, in the order of `label_values`."""
         return tuple(self.classes[value] for value in self.label_values)
 
 

@@ -24,11 +24,16 @@ class Case:
         name: as in the case lists.
         images: one file a channel, all on one grid.
         label: the label map on the same grid; None where there is none or where it may not be read.
+        annotated: the label values that were looked for in this case, where these are not all: what the label calls
+            background may be one of the others. None where all were.
+        group: what must not be torn apart by a split, such as the patient; None where the case stands alone.
     """
 
     name: str
     images: tuple[Path, ...]
     label: Path | None
+    annotated: tuple[int, ...] | None = None
+    group: str | None = None
 
 
 def load_case(case: Case, classes: Collection[int]) -> tuple[NDArray[np.float32], NDArray[Any] | None, Geometry]:

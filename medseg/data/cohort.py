@@ -14,6 +14,7 @@ from medseg.data.layouts import list_cases
 from medseg.data.splits import choose_labelled, split_cases
 from medseg.data.volume import read_labels
 from medseg.errors import InputError
+from medseg.plan import Region
 
 __all__ = ["Case", "Cohort", "load_case", "load_cohort", "named_by_values"]
 
@@ -30,6 +31,10 @@ class Cohort:
         unlabelled: the other training cases. Their label is None, whether or not there is one.
         validation: cases that choose checkpoints, with labels.
         test: cases that choose nothing, with labels; may be empty.
+        regions: where targets overlap: what the network is to find instead of the classes, in the order in which
+            they are painted into one label map; empty where the targets are the classes.
+        soft: whether labels are not maps of class values but probabilities: of each foreground class (X, Y, Z, K - 1),
+            or (X, Y, Z) where there is one.
     """
 
     name: str
@@ -39,6 +44,8 @@ class Cohort:
     unlabelled: tuple[Case, ...]
     validation: tuple[Case, ...]
     test: tuple[Case, ...]
+    regions: tuple[Region, ...] = ()
+    soft: bool = False
 
 
 def load_cohort(

@@ -118,7 +118,7 @@ def planned_unet(plan: Plan, seed: int = 0, device: torch.device | str | None = 
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' generators too
         unet = UNet(
             in_channels=len(plan.channels),
-            out_channels=len(plan.classes),
+            out_channels=plan.outputs,
             filters=network.filters,
             strides=network.strides,
             kernels=network.kernels,
