@@ -47,12 +47,13 @@ class TrackerLike(Protocol):
 
 
 class TrainingJob:
-    """Trains, exports the model that validates best, and judges it.
+    """Trains, exports the model that validates best, and judges it on the validation cases.
+
+    Test cases have no part in it: `medseg evaluate RUN --split test` judges them, once.
 
     Args:
         trainer: with its handlers.
         validation: over the validation cases.
-        test: over the test cases, which choose nothing; None or without cases where there are none.
         plan: written to the folder and to the model.
         output: the run's folder.
         config: the merged config, written as `config.yaml`.
@@ -67,7 +68,6 @@ class TrainingJob:
         self,
         trainer: Trainer,
         validation: VolumeEvaluator,
-        test: VolumeEvaluator | None,
         plan: Plan,
         output: str | os.PathLike[str],
         config: Mapping[str, Any],
@@ -79,7 +79,6 @@ class TrainingJob:
     ) -> None:
         self.trainer = trainer
         self.validation = validation
-        self.test = test
         self.plan = plan
         self.output = Path(output)
         self.config = config
@@ -131,8 +130,6 @@ class TrainingJob:
         best = checkpoints["best"]
         save_model(self.output / "model", best[best["chosen"]], self.plan)
         judged = {"validation": self._judge(self.validation, checkpoints, make_folder(self.output / "pictures"))}
-        if self.test is not None and len(self.test.data_loader):
-            judged["test"] = self._judge(self.test, checkpoints)
         metrics = {
             "model": {"checkpoint": "best", "network": shown_name(best["chosen"]), "step": best["step"]},
             "steps": self.trainer.state.steps,
@@ -148,9 +145,8 @@ class TrainingJob:
         folders = [self.output / name for name in ("model", "pictures")]
         files = [self.output / name for name in ("config.yaml", "plan.yaml", "metrics.json", "metrics.jsonl")]
         self.tracker.artifacts([*folders, *files])
-        split = "test" if "test" in judged else "validation"
-        shown = {name: found["summary"] for name, found in judged[split].items()}
-        self.console.print(checkpoint_table(shown, split, shown["best"].n_cases))
+        shown = {name: found["summary"] for name, found in judged["validation"].items()}
+        self.console.print(checkpoint_table(shown, "validation", shown["best"].n_cases))
 
     def _judge(
         self,
