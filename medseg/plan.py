@@ -18,10 +18,12 @@ from medseg.files import write_text
 
 __all__ = [
     "ChannelPlan",
+    "Cleaning",
     "InferencePlan",
     "NetworkPlan",
     "Plan",
     "Region",
+    "SeenPlan",
     "Triple",
     "first_problem",
     "load_plan",
@@ -105,10 +107,32 @@ class NetworkPlan(_Record):
 
 
 class InferencePlan(_Record):
-    """How whole volumes are predicted: windows of the patch size overlapping by `overlap`, `batch` at a time."""
+    """How whole volumes are predicted: windows of the patch size overlapping by `overlap`, `batch` at a time, each seen
+    mirrored along every combination of `mirror_axes` too where that is asked for."""
 
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     batch: Count = 2
+    mirror_axes: Annotated[tuple[Literal[0, 1, 2], ...], Field(max_length=3)] = ()
+
+
+class Cleaning(_Record):
+    """What is done to one class's mask after prediction, in this order: components below `minimum_ml` are dropped, all
+    but the largest one are, and holes are filled with the class."""
+
+    minimum_ml: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    largest: bool = False
+    fill_holes: bool = False
+
+
+class SeenPlan(_Record):
+    """What the training images were like, so that a volume unlike them is noticed.
+
+    `spacing`: the smallest and the largest along each axis (RAS+ order, mm). `intensities`, one entry a channel: the
+    lowest 5th and the highest 95th percentile of a volume, None where intensities have no unit.
+    """
+
+    spacing: tuple[tuple[Length, Length, Length], tuple[Length, Length, Length]]
+    intensities: tuple[tuple[Finite, Finite] | None, ...]
 
 
 class Region(_Record):
@@ -136,6 +160,8 @@ class Plan(_Record):
     batch_size: Count
     network: NetworkPlan
     inference: InferencePlan = InferencePlan()
+    seen: SeenPlan | None = None
+    postprocessing: dict[LabelValue, Cleaning] = {}
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -144,6 +170,11 @@ class Plan(_Record):
             raise ValueError(f"patch_size {self.patch_size} is not a multiple of the network's strides {divisor}")
         if 0 not in self.classes:
             raise ValueError(f"classes must contain 0 (background), found {list(self.classes)[:10]}")
+        strange = sorted(set(self.postprocessing) - set(self.classes) | {0} & set(self.postprocessing))
+        if strange:
+            raise ValueError(f"postprocessing names {strange[:10]}, which are no foreground classes")
+        if self.seen is not None and len(self.seen.intensities) != len(self.channels):
+            raise ValueError(f"seen has {len(self.seen.intensities)} intensities for {len(self.channels)} channels")
         for region in self.regions:
             unknown = set(region.values) - set(self.classes) | {0} & set(region.values)
             if unknown:

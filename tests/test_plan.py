@@ -178,13 +178,21 @@ def test_what_a_network_refuses(load: Load, raw: dict[str, Any], change: dict[st
 
 
 def test_every_field_is_needed_or_has_a_default(load: Load, raw: dict[str, Any]) -> None:
-    optional = {"version", "inference"}
+    optional = {"version", "inference", "regions", "seen", "postprocessing"}
     for field in raw:
         rest = {name: value for name, value in raw.items() if name != field}
         if field in optional:
             assert load(rest) == load(raw)
         else:
             assert f"{field}: Field required" in refusal(load, rest)
+
+
+def test_postprocessing_and_what_was_seen_fit_the_plan(load: Load, raw: dict[str, Any]) -> None:
+    cleaned = load(raw | {"postprocessing": {1: {"largest": True}}})
+    assert cleaned.postprocessing[1].largest
+    assert "which are no foreground classes" in refusal(load, raw | {"postprocessing": {0: {"largest": True}}})
+    seen = {"spacing": [[1, 1, 1], [2, 2, 2]], "intensities": [None] * 9}
+    assert "seen has 9 intensities for" in refusal(load, raw | {"seen": seen})
 
 
 def test_expressions_stay_strings(load: Load, raw: dict[str, Any], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from medseg.data.cache import file_digest
 from medseg.data.cohort import Case, Cohort, load_case
 from medseg.data.preprocess import canonical_geometry
 from medseg.data.volume import read_geometry
+from medseg.plan import SeenPlan
 from medseg.randomness import generator
 
 __all__ = ["Fingerprint", "Intensities", "cohort_digest", "fingerprint", "needs_statistics"]
@@ -37,11 +38,13 @@ class Fingerprint:
         spacing: median spacing (mm), axes in RAS+ order.
         shape: median shape after resampling to that spacing, in voxels.
         intensities: one entry a channel, None where the channel is normalised volume by volume.
+        seen: the ranges of the images, by which prediction notices a volume unlike them.
     """
 
     spacing: tuple[float, float, float]
     shape: tuple[int, int, int]
     intensities: tuple[Intensities | None, ...]
+    seen: SeenPlan | None = None
 
 
 def needs_statistics(modality: str) -> bool:
@@ -66,12 +69,21 @@ def fingerprint(cohort: Cohort, seed: int = 0) -> Fingerprint:
     spacing = [max(float(f"{s:.5g}"), 1e-3) for s in np.median(spacings, axis=0)]
     shape = np.maximum(np.round(np.median(shapes * spacings / spacing, axis=0)), 1).astype(int)
     wanted = [needs_statistics(channel) for channel in cohort.channels]
-    samples = [_foreground(case, cohort, seed, i) for i, case in enumerate(cohort.labelled)] if any(wanted) else []
+    read = [_foreground(case, cohort, seed, i) for i, case in enumerate(cohort.labelled)] if any(wanted) else []
+    samples, spans = [foreground for foreground, _ in read], [span for _, span in read]
     intensities = tuple(
         _statistics(np.concatenate([s[channel] for s in samples])) if wanted[channel] else None
         for channel in range(len(wanted))
     )
-    return Fingerprint((spacing[0], spacing[1], spacing[2]), (int(shape[0]), int(shape[1]), int(shape[2])), intensities)
+    ranges = tuple(
+        (float(f"{min(s[i][0] for s in spans):.5g}"), float(f"{max(s[i][1] for s in spans):.5g}")) if needed else None
+        for i, needed in enumerate(wanted)
+    )
+    low, high = ([max(float(f"{mm:.5g}"), 1e-3) for mm in f(spacings, axis=0)] for f in (np.min, np.max))
+    seen = SeenPlan(spacing=((low[0], low[1], low[2]), (high[0], high[1], high[2])), intensities=ranges)
+    return Fingerprint(
+        (spacing[0], spacing[1], spacing[2]), (int(shape[0]), int(shape[1]), int(shape[2])), intensities, seen
+    )
 
 
 def cohort_digest(cohort: Cohort) -> str:
@@ -86,8 +98,9 @@ def cohort_digest(cohort: Cohort) -> str:
     return digest.hexdigest()[:16]
 
 
-def _foreground(case: Case, cohort: Cohort, seed: int, index: int) -> np.ndarray:
-    """Intensities (C, N) of at most 20,000 labelled voxels; of the whole volume where the label is empty."""
+def _foreground(case: Case, cohort: Cohort, seed: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Intensities (C, N) of at most 20,000 labelled voxels, of the whole volume where the label is empty; and each
+    channel's 5th and 95th percentile in the whole volume, (C, 2)."""
     images, labels, _ = load_case(case, cohort.classes)
     assert labels is not None  # labelled cases have one
     foreground = np.isin(labels, [value for value, name in cohort.classes.items() if value and name != "ignore"])
@@ -95,7 +108,7 @@ def _foreground(case: Case, cohort: Cohort, seed: int, index: int) -> np.ndarray
     if chosen.shape[1] > _VOXELS_A_CASE:
         keep = generator(seed, 0, index, "fingerprint").choice(chosen.shape[1], _VOXELS_A_CASE, replace=False)
         chosen = chosen[:, keep]
-    return chosen
+    return chosen, np.percentile(images.reshape(len(images), -1), [5, 95], axis=1).T
 
 
 def _statistics(values: np.ndarray) -> Intensities:

@@ -86,6 +86,7 @@ def make_plan(cohort: Cohort, found: Fingerprint, sizes: Sizes | None = None) ->
             residual=sizes.residual,
             heads=min(sizes.heads, stages - 2),
         ),
+        seen=found.seen,
     )
 
 

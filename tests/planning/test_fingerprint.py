@@ -11,6 +11,7 @@ import pytest
 
 from medseg.data.cohort import load_cohort
 from medseg.errors import InputError
+from medseg.plan import SeenPlan
 from medseg.planning import cohort_digest, fingerprint, plan_cohort
 from medseg.planning.fingerprint import needs_statistics
 
@@ -69,6 +70,7 @@ def test_geometry_is_the_median_of_all_images(tmp_path: Path) -> None:
     assert found.spacing == (1, 1.5, 2)  # medians of 1, 1, 3; 1, 1.5, 1.5; 1, 2, 2
     assert found.shape == (12, 22, 32)  # medians of 10, 12, 15; 13.3, 22, 24; 15, 32, 34
     assert found.intensities == (None,)
+    assert found.seen == SeenPlan(spacing=((1, 1, 1), (3, 1.5, 2)), intensities=(None,))
 
 
 def test_float32_headers_give_round_spacings(tmp_path: Path) -> None:
