@@ -100,7 +100,7 @@ def check_data(
     """
     data_dir = Path(data_dir)
     listing = list_cases(data_dir, modality)
-    split = split_cases(data_dir, listing.cases, seed)
+    split = split_cases(listing, seed)
     cases = [(role, case) for role, part in _roles(split).items() for case in part]
     facts: list[CaseFacts] = []
     findings: list[Finding] = []
@@ -115,7 +115,7 @@ def check_data(
     classes = listing.classes
     if classes is None:
         try:
-            classes = named_by_values(data_dir, {v for fact in facts for v in fact.label_values or ()})
+            classes = named_by_values(listing.source, {v for fact in facts for v in fact.label_values or ()})
         except InputError as error:
             findings.append(Finding("error", None, str(error)))
     findings.extend(_missing_classes(classes or {}, facts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from medseg.data.case import Case, load_case
-from medseg.data.layouts import list_cases
-from medseg.data.splits import choose_labelled, split_cases
+from medseg.data.layouts import Listing, list_cases
+from medseg.data.splits import choose_labelled, split_cases, torn_groups
 from medseg.data.volume import read_labels
 from medseg.errors import InputError
 from medseg.plan import Region
 
 __all__ = ["Case", "Cohort", "load_case", "load_cohort", "named_by_values"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,42 +52,66 @@ class Cohort:
 
 
 def load_cohort(
-    data_dir: str | os.PathLike[str], labelled: int | str = "all", seed: int = 0, modality: str | None = None
+    data_dir: str | os.PathLike[str],
+    labelled: int | str = "all",
+    seed: int = 0,
+    modality: str | None = None,
+    fold: int | None = None,
 ) -> Cohort:
-    """The cohort in a folder; opens no image, and labels only to find the classes of plain folders.
+    """The cohort in a folder; opens no image, and labels only to find the classes where no file names them.
 
-    Layouts: `dataset.json` of the Medical Segmentation Decathlon, or `images/` and `labels/` with files of
-    same stems (NIfTI, NRRD, MHA, MHD). A case without a label is an unlabelled one. `splits.json` beside
-    them may hold the case names of `train`, `validation`, `test` and, by budget, `labelled`; without it,
+    Layouts: `dataset.json` of the Medical Segmentation Decathlon or of nnU-Net v2, `cases.csv`, or `images/` and
+    `labels/` with files of same stems (docs/data.md). A case without a label is an unlabelled one. `splits.json` beside
+    them may hold the case names of `train`, `validation`, `test`, by budget `labelled`, and `folds`; without it,
     validation cases are drawn.
 
     Args:
-        data_dir: the folder.
+        data_dir: the folder, or a CSV file.
         labelled: how many training cases have labels that may be read (see `choose_labelled`), or "all".
         seed: of what is drawn.
         modality: of all channels, or of each with commas ("CT,PET"); replaces that of dataset.json.
+        fold: train and validate by this fold of the splits, from 0; a budget is then drawn from the fold's own
+            training cases. None: by the split itself.
 
     Raises:
-        InputError: the folder, its json files or its labels are not as expected, or `labelled` is more than
-            there are.
+        InputError: the folder, its json files or its labels are not as expected, a file is missing, a group is in two
+            parts, `labelled` is more than there are, or there is no such fold.
     """
     data_dir = Path(data_dir)
     listing = list_cases(data_dir, modality)
-    split = split_cases(data_dir, listing.cases, seed)
+    for remark in listing.remarks:
+        _log.warning(remark)
+    split = split_cases(listing, seed, fold)
+    for group, parts in torn_groups({part: getattr(split, part) for part in ("train", "validation", "test")}).items():
+        raise InputError(
+            f"{split.source}: group {group} is in {' and in '.join(parts)}, so that its images would be judged by a"
+            " network that saw them; keep it in one of them"
+        )
     chosen = choose_labelled(split, labelled, seed)
     inside = tuple(case for case in split.train if case.name in chosen)
     outside = tuple(dataclasses.replace(case, label=None) for case in split.train if case.name not in chosen)
-    for case in (*inside, *split.validation, *split.test):
-        if case.label is not None and not case.label.is_file():
-            raise InputError(
-                f"{case.label}: no such file, but it is listed as the label of case {case.name}; restore it"
-            )
-    classes = listing.classes or _found_classes(data_dir, (*inside, *split.validation))
-    return Cohort(listing.name, listing.channels, classes, inside, outside, split.validation, split.test)
+    for case in (*inside, *outside, *split.validation, *split.test):
+        for path, what in (*((image, "an image") for image in case.images), (case.label, "the label")):
+            if path is not None and not path.exists():
+                raise InputError(
+                    f"{path}: no such file, but {listing.source} lists it as {what} of case {case.name}; restore it"
+                )
+    classes = listing.classes or _found_classes(listing, (*inside, *split.validation))
+    return Cohort(
+        listing.name,
+        listing.channels,
+        classes,
+        inside,
+        outside,
+        split.validation,
+        split.test,
+        listing.regions,
+        listing.soft,
+    )
 
 
-def named_by_values(data_dir: Path, values: set[int]) -> dict[int, str]:
-    """Classes of plain folders, named by the label values that were found.
+def named_by_values(source: Path, values: set[int]) -> dict[int, str]:
+    """Classes that no file names, by the label values that were found.
 
     Raises:
         InputError: values are negative, leave gaps, or there is no foreground.
@@ -92,15 +119,15 @@ def named_by_values(data_dir: Path, values: set[int]) -> dict[int, str]:
     classes = {value: f"class {value}" if value else "background" for value in sorted(values | {0})}
     if len(classes) < 2 or list(classes) != list(range(len(classes))):
         raise InputError(
-            f"{data_dir / 'labels'}: label values {', '.join(map(str, classes))} found, expected 0"
+            f"{source}: label values {', '.join(map(str, classes))} found, expected 0"
             " (background), 1, 2, ... without gaps; renumber them, or name the classes in a dataset.json"
         )
     return classes
 
 
-def _found_classes(data_dir: Path, cases: tuple[Case, ...]) -> dict[int, str]:
+def _found_classes(listing: Listing, cases: tuple[Case, ...]) -> dict[int, str]:
     values: set[int] = set()
     for case in cases:
         assert case.label is not None  # both parts have labels
         values.update(int(value) for value in np.unique(read_labels(case.label).array))
-    return named_by_values(data_dir, values)
+    return named_by_values(listing.source, values)

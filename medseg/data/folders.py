@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from medseg.data.case import Case
+from medseg.data.description import Description
 from medseg.data.listing import CHANNEL, Listing, refuse_twice, unknown_channels
 from medseg.data.volume import SUFFIXES, is_volume, strip_suffix
 from medseg.errors import InputError
@@ -12,10 +13,11 @@ from medseg.errors import InputError
 __all__ = ["list_folders"]
 
 
-def list_folders(data_dir: Path) -> Listing:
+def list_folders(data_dir: Path, description: Description) -> Listing:
     """The cases in `images/`, each with the label of its name in `labels/`, where suffixes may differ.
 
-    Names like `a_0000`, `a_0001` are the channels of case `a` where the labels are named like that.
+    Names like `a_0000`, `a_0001` are the channels of case `a` where the labels are named like that. `description` is
+    what a dataset.json without cases says.
 
     Raises:
         InputError: no images, a label without an image, a missing channel, two files of one stem.
@@ -35,7 +37,16 @@ def list_folders(data_dir: Path) -> Listing:
                 f"{path}: no image of that name in {data_dir / 'images'} (there is"
                 f" {next(iter(images.values())).name}); rename or remove it"
             )
-    return Listing(data_dir.resolve().name, unknown_channels(cases), None, tuple(cases))
+    return Listing(
+        description.name or data_dir.resolve().name,
+        description.channels or unknown_channels(cases),
+        description.classes,
+        tuple(cases),
+        data_dir,
+        data_dir / "images",
+        description.regions,
+        description.soft,
+    )
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

@@ -1,51 +1,73 @@
-"""The layouts in which a folder may hold cases."""
+"""The layouts in which cases may be listed."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from medseg.data.decathlon import list_decathlon
+from medseg.data.description import Description, describe, read_json
 from medseg.data.folders import list_folders
 from medseg.data.listing import Listing, refuse_twice
+from medseg.data.nnunet import is_nnunet, list_nnunet
+from medseg.data.table import list_table
 from medseg.errors import InputError
 
 __all__ = ["Listing", "list_cases"]
 
-_LAYOUTS = "a dataset.json (Medical Segmentation Decathlon) or the folders images/ and labels/"
+_LAYOUTS = "a dataset.json (Medical Segmentation Decathlon or nnU-Net), a cases.csv, or the folders images/ and labels/"
 
 
-def list_cases(data_dir: Path, modality: str | None = None) -> Listing:
-    """The cases in a folder; opens no volume.
+def list_cases(data: Path, modality: str | None = None) -> Listing:
+    """The cases of a dataset; opens no volume, and does not ask whether each listed file is there.
 
     Args:
-        data_dir: the folder.
+        data: the folder, or a CSV file.
         modality: replaces what dataset.json says, for all channels or one after another with commas
             ("CT,PET").
 
     Raises:
-        InputError: neither layout is there, or what is there is broken, empty or contradicts itself.
+        InputError: no layout is there, or what is there is broken, empty or contradicts itself.
     """
-    if not data_dir.is_dir():
-        raise InputError(f"{data_dir}: no such folder; expected one with {_LAYOUTS}")
-    if (data_dir / "dataset.json").is_file():
-        listing = list_decathlon(data_dir)
-    elif (data_dir / "images").is_dir():
-        listing = list_folders(data_dir)
-    else:
-        raise InputError(f"{data_dir}: no cases found, expected {_LAYOUTS}")
+    listing = _listed(data)
     channels = _channels(modality, listing) if modality else listing.channels
     for case in listing.cases:
         if len(case.images) != len(channels):
             raise InputError(
-                f"{data_dir}: case {case.name} has {len(case.images)} image file(s), but there are"
+                f"{data}: case {case.name} has {len(case.images)} image file(s), but there are"
                 f" {len(channels)} modalities ({', '.join(channels)}); list one 3-D file a channel (4-D"
                 " images are not read)"
             )
-        for path in case.images:
-            if not path.is_file():
-                raise InputError(f"{path}: no such file, but {data_dir / 'dataset.json'} lists it; restore it there")
-    refuse_twice((case.name for case in listing.cases), f"{data_dir}: two cases named")
-    return Listing(listing.name, channels, listing.classes, listing.cases)
+    refuse_twice((case.name for case in listing.cases), f"{data}: two cases named")
+    return dataclasses.replace(listing, channels=channels)
+
+
+def _listed(data: Path) -> Listing:
+    if data.is_file() and data.suffix.lower() == ".csv":
+        return list_table(data, _sidecar(data.with_suffix(".json"), data.parent / "dataset.json"))
+    if not data.is_dir():
+        raise InputError(f"{data}: no such folder or CSV file; expected one with {_LAYOUTS}")
+    table, path = data / "cases.csv", data / "dataset.json"
+    content = read_json(path) if path.is_file() else {}
+    if table.is_file():
+        if "training" in content or is_nnunet(content):
+            raise InputError(f"{data}: cases.csv and dataset.json both list cases; name the CSV file itself")
+        return list_table(table, _sidecar(table.with_suffix(".json"), path))
+    if is_nnunet(content):
+        return list_nnunet(path, content)
+    if content and ("training" in content or not (data / "images").is_dir()):
+        return list_decathlon(path, content)
+    if (data / "images").is_dir():
+        return list_folders(data, describe(path, content, needs_classes=False) if content else Description())
+    raise InputError(f"{data}: no cases found, expected {_LAYOUTS}")
+
+
+def _sidecar(*paths: Path) -> Description:
+    """What the first of the files that is there says of the classes; nothing where none is."""
+    for path in paths:
+        if path.is_file():
+            return describe(path, read_json(path), needs_classes=False)
+    return Description()
 
 
 def _channels(modality: str, listing: Listing) -> tuple[str, ...]:

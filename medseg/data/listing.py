@@ -1,35 +1,61 @@
-"""What a folder of cases holds, before any split."""
+"""What a dataset holds, before any split."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 from medseg.data.case import Case
 from medseg.errors import InputError
+from medseg.plan import Region
 
-__all__ = ["CHANNEL", "Listing", "refuse_twice", "unknown_channels"]
+__all__ = ["CHANNEL", "Fold", "Listing", "Part", "refuse_twice", "unknown_channels"]
 
 CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 """nnU-Net's names: `CASE_0000`, the last part counts channels."""
 
+Part = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The names of the cases that train and validate in one fold."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
 
 @dataclass(frozen=True)
 class Listing:
-    """What a folder holds, before any split.
+    """What a dataset holds, before any split.
 
     Args:
         name: of the dataset.
         channels: the modality of each channel as the user wrote it, "unknown" where nobody said.
         classes: names by label value, 0 is the background; None where only the label maps can tell.
         cases: all cases, with the labels that they have.
+        folder: where the data lies, and a splits.json.
+        source: the file or folder that lists the cases, for messages.
+        regions, soft: as in `Cohort`.
+        parts: the part of a case by its name, where the source assigns one.
+        folds: where a splits_final.json of nnU-Net lies beside the data.
+        remarks: what a user should know, one line each; no reason to stop.
     """
 
     name: str
     channels: tuple[str, ...]
     classes: dict[int, str] | None
     cases: tuple[Case, ...]
+    folder: Path
+    source: Path
+    regions: tuple[Region, ...] = ()
+    soft: bool = False
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    folds: tuple[Fold, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def unknown_channels(cases: Iterable[Case]) -> tuple[str, ...]:

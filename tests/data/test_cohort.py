@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from medseg.data.case import Case
 from medseg.data.cohort import Cohort, load_case, load_cohort
+from medseg.data.listing import Listing
 from medseg.data.splits import choose_labelled, split_cases
 from medseg.data.volume import read_geometry
 from medseg.errors import InputError
@@ -28,6 +29,10 @@ def plain(tmp_path: Path, save) -> Path:
     for name in "abcdef":
         save(tmp_path / "labels" / f"{name}.nii.gz", [0, 1, 2], np.uint8)
     return tmp_path
+
+
+def listing(folder: Path, cases: list[Case]) -> Listing:
+    return Listing("d", ("CT",), None, tuple(cases), folder, folder)
 
 
 def names(cases: tuple[Case, ...]) -> list[str]:
@@ -78,7 +83,7 @@ def test_drawn_budgets_are_nested_and_apart_from_validation(
 ) -> None:
     label = Path("label.nii.gz")
     cases = [Case(f"{i}", (), label if i < count else None) for i in range(count + unlabelled)]
-    split = split_cases(tmp_path, cases, seed)
+    split = split_cases(listing(tmp_path, cases), seed)
     assert len(split.validation) == min(max(round(0.2 * count), 1), 20)
     assert {*split.train} | {*split.validation} == {*cases}
     assert not {*split.train} & {*split.validation}
@@ -89,7 +94,7 @@ def test_drawn_budgets_are_nested_and_apart_from_validation(
     small = data.draw(st.integers(1, large))
     assert choose_labelled(split, small, seed) <= choose_labelled(split, str(large), seed) <= everything
     assert len(choose_labelled(split, small, seed)) == small
-    shuffled = split_cases(tmp_path, cases[::-1], seed)
+    shuffled = split_cases(listing(tmp_path, cases[::-1]), seed)
     assert set(shuffled.validation) == set(split.validation)
     assert choose_labelled(shuffled, small, seed) == choose_labelled(split, small, seed)
 
@@ -192,3 +197,36 @@ def test_real_cohorts(folder: str, budget: int, counts: tuple[int, ...], channel
     assert images.shape == (len(channels), *labels.shape)
     assert set(np.unique(labels)) == set(cohort.classes)
     assert geometry.difference(read_geometry(cohort.labelled[0].images[-1])) is None
+
+
+FOLDS = [{"train": list("abcg"), "validation": ["d"]}, {"train": list("bcdg"), "validation": ["a"]}]
+
+
+def test_a_fold_has_its_own_cases_and_draws_its_own_budget(plain: Path) -> None:
+    write_splits(plain, train=list("abcg"), validation=["d"], test=["f"], labelled={"2": ["a", "b"]}, folds=FOLDS)
+    assert names(load_cohort(plain, labelled=2).labelled) == ["a", "b"]
+    cohort = load_cohort(plain, fold=1)
+    assert names(cohort.labelled) == list("bcd")
+    assert names(cohort.unlabelled) == ["g"]
+    assert (names(cohort.validation), names(cohort.test)) == (["a"], ["f"])
+    small, large = (set(names(load_cohort(plain, labelled=n, fold=1, seed=4).labelled)) for n in (1, 2))
+    assert small < large < set("bcd")
+
+
+@pytest.mark.parametrize(
+    ("folds", "text"),
+    [
+        (FOLDS, r"there is no fold 5; expected one of 0 to 1"),
+        (None, "draw them with `medseg data split --folds K`"),
+        ([{"train": ["a"], "validation": ["a"]}] * 6, "case a is in fold 0 train and again in fold 0 validation"),
+        ([{"train": ["a"], "validation": ["f"]}] * 6, "case f is in test and again in fold 0 validation"),
+        ([{"train": ["a"], "validation": ["g"]}] * 6, "case g in fold 0 validation has no label"),
+        ([{"train": ["a"], "validation": []}] * 6, "fold 0 validation.* is empty"),
+        ([{"train": ["a"]}] * 6, "fold 0 validation.* expected a list"),
+        ([["a"]], '"folds" is not a list of'),
+    ],
+)
+def test_folds_that_are_broken(plain: Path, folds: Any, text: str) -> None:
+    write_splits(plain, train=list("abcg"), validation=["d"], test=["f"], **({"folds": folds} if folds else {}))
+    with pytest.raises(InputError, match=text):
+        load_cohort(plain, fold=5)
