@@ -38,9 +38,10 @@ class GeometryAugment:
     flip_axes: tuple[int, ...] = ()
     share: float = 0.6
 
-    def draw(self, seed: int, step: int, samples: int, spacing: Sequence[float], purpose: str) -> Tensor:
-        """Matrices (B, 3, 3) from output to input positions, in mm around the patch's centre over `spacing`."""
-        matrices = [self._matrix(generator(seed, step, i, f"{purpose} geometry"), spacing) for i in range(samples)]
+    def draw(self, seed: int, step: int, slots: Sequence[int], spacing: Sequence[float], purpose: str) -> Tensor:
+        """Matrices (B, 3, 3) from output to input positions, in mm around the patch's centre over `spacing`: one for
+        each slot, its place in the step's batch."""
+        matrices = [self._matrix(generator(seed, step, i, f"{purpose} geometry"), spacing) for i in slots]
         return torch.from_numpy(np.stack(matrices)).float()
 
     def _matrix(self, random: np.random.Generator, spacing: Sequence[float]) -> np.ndarray:

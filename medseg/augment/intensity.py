@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,11 +52,12 @@ class IntensityAugment:
     noise: float = 0.15
     share: float = 0.4
 
-    def draw(self, seed: int, step: int, samples: int, channels: int, purpose: str) -> IntensityParameters:
-        """Parameters for a batch, a pure function of (seed, step, sample, purpose)."""
-        rows = [self._row(generator(seed, step, i, f"{purpose} intensity"), channels) for i in range(samples)]
+    def draw(self, seed: int, step: int, slots: Sequence[int], channels: int, purpose: str) -> IntensityParameters:
+        """Parameters for the samples of these slots (places in the step's batch), a pure function of (seed, step, slot,
+        purpose)."""
+        rows = [self._row(generator(seed, step, i, f"{purpose} intensity"), channels) for i in slots]
         gamma, contrast, brightness, blur, noise = torch.from_numpy(np.stack(rows, axis=1)).float()
-        keys = tuple((seed, step, i, f"{purpose} noise") for i in range(samples))
+        keys = tuple((seed, step, i, f"{purpose} noise") for i in slots)
         return IntensityParameters(gamma, contrast, brightness, blur, noise, keys)
 
     def _row(self, random: np.random.Generator, channels: int) -> np.ndarray:

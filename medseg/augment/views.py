@@ -72,9 +72,13 @@ class Augment:
 
     @torch.no_grad()
     def __call__(self, labelled: Mapping[str, Tensor], unlabelled: Mapping[str, Tensor] | None, step: int) -> Batch:
-        """The batch of `step` from raw patches `image`, `label`, `mask`. A pure function of (seed, step)."""
+        """The batch of `step` from raw patches `image`, `label`, `mask`. A pure function of (seed, step, slot).
+
+        `slot` (B,) is each patch's place in the step's batch, by which its randomness is drawn: a part of a batch, on
+        another process, becomes what it becomes in the whole. Without it patches are taken to be the whole batch.
+        """
         image, label, mask = self._warp(labelled, step, "labelled")
-        varied = self._vary(image, step, "labelled", self.intensity)
+        varied = self._vary(image, step, _slots(labelled), "labelled", self.intensity)
         # what is not known has no class index that a loss could look up
         first = Labelled(varied, image, label.masked_fill(~mask, 0).long(), mask)
         if unlabelled is None:
@@ -82,12 +86,17 @@ class Augment:
         # whatever stands in the place of a label must have no influence; nowhere is background known to continue
         nothing = {**unlabelled, "label": torch.ones_like(unlabelled["label"])}
         weak, _, inside = self._warp(nothing, step, "unlabelled")
-        return Batch(first, Unlabelled(weak, self._vary(weak, step, "unlabelled", self.strong), inside))
+        strong = self._vary(weak, step, _slots(unlabelled), "unlabelled", self.strong)
+        return Batch(first, Unlabelled(weak, strong, inside))
 
     def _warp(self, raw: Mapping[str, Tensor], step: int, purpose: str) -> tuple[Tensor, Tensor, Tensor]:
-        matrices = self.geometry.draw(self.seed, step, len(raw["image"]), self.spacing, purpose)
+        matrices = self.geometry.draw(self.seed, step, _slots(raw), self.spacing, purpose)
         return apply_geometry(raw["image"], raw["label"], raw["mask"], matrices)
 
-    def _vary(self, image: Tensor, step: int, purpose: str, how: IntensityAugment) -> Tensor:
-        parameters = how.draw(self.seed, step, image.shape[0], image.shape[1], purpose)
-        return apply_intensity(image, parameters)
+    def _vary(self, image: Tensor, step: int, slots: Sequence[int], purpose: str, how: IntensityAugment) -> Tensor:
+        return apply_intensity(image, how.draw(self.seed, step, slots, image.shape[1], purpose))
+
+
+def _slots(raw: Mapping[str, Tensor]) -> list[int]:
+    found = raw.get("slot")
+    return list(range(len(raw["image"]))) if found is None else found.tolist()

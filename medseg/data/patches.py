@@ -37,6 +37,7 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         the volume image and label continue their edge. The mask is False where the label is `IGNORE`, and outside
         the volume unless background continues there: so the network learns what volumes end in, and no organ is
         made up.
+        slot () int64: the index's own, by which augmentation draws.
         An unlabelled case's label is `IGNORE` throughout and its mask says what lies inside the volume.
     """
 
@@ -74,7 +75,8 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         else:
             label = _crop(case.labels[None], start, self.patch_size)
             mask = (label != IGNORE) & (inside | (label == 0))
-        return {"image": torch.from_numpy(image), "label": torch.from_numpy(label), "mask": torch.from_numpy(mask)}
+        arrays = {"image": image, "label": label, "mask": mask}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()} | {"slot": torch.tensor(slot)}
 
     @property
     def class_voxels(self) -> list[int]:

@@ -1,14 +1,16 @@
 """How it runs: the one iteration, the trainer around it, validation, checkpoints, the job from folder to table."""
 
 from medseg.engine.checkpoints import CheckpointHandler, load_checkpoint
+from medseg.engine.early_stopping import EarlyStopping
 from medseg.engine.evaluator import VolumeEvaluator, WriteSegmentations, show_evaluation
-from medseg.engine.iteration import Iteration, PolynomialDecay
+from medseg.engine.iteration import Iteration
 from medseg.engine.job import TrainingJob
 from medseg.engine.logs import JsonLines, StepLog
 from medseg.engine.output import new_output, run_folder
-from medseg.engine.precision import Autocast, has_bf16, pick_device
+from medseg.engine.precision import Autocast, has_bf16, pick_device, set_deterministic
 from medseg.engine.progress import ProgressHandler
 from medseg.engine.provenance import run_params
+from medseg.engine.schedule import PolynomialDecay
 from medseg.engine.signals import StopSignals
 from medseg.engine.trainer import Budget, Trainer
 from medseg.engine.validation import ValidationHandler
@@ -17,6 +19,7 @@ __all__ = [
     "Autocast",
     "Budget",
     "CheckpointHandler",
+    "EarlyStopping",
     "Iteration",
     "JsonLines",
     "PolynomialDecay",
@@ -34,5 +37,6 @@ __all__ = [
     "pick_device",
     "run_folder",
     "run_params",
+    "set_deterministic",
     "show_evaluation",
 ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,22 +12,12 @@ from torch import Tensor, nn
 from medseg.augment import Augment
 from medseg.data.loader import RawBatch
 from medseg.engine.precision import Autocast
+from medseg.engine.schedule import PolynomialDecay
+from medseg.errors import InputError, nearest
 from medseg.methods import Method, Models, Progress
 from medseg.networks.teacher import Teacher
 
-__all__ = ["Iteration", "PolynomialDecay", "StepResult"]
-
-
-@dataclass(frozen=True)
-class PolynomialDecay:
-    """The factor on the learning rate: a linear warm-up over `warmup` steps, then (1 - t)^power over the run."""
-
-    power: float = 0.9
-    warmup: int = 10
-
-    def __call__(self, progress: Progress) -> float:
-        """The factor at `progress`."""
-        return min((progress.step + 1) / (self.warmup + 1), 1.0) * (1 - progress.share) ** self.power
+__all__ = ["Iteration", "StepResult"]
 
 
 @dataclass(frozen=True)
@@ -46,10 +36,14 @@ class Iteration:
         students: the networks that are optimised, on their device.
         optimizer: of the students' parameters; its learning rates are those that `schedule` scales.
         augment: makes the batch.
-        autocast: the precision in which networks are called.
+        autocast: the precision in which networks are called; fp16 brings a gradient scaler with it.
         schedule: the factor on the learning rate.
         teacher_half_life: of the first student's average, as a share of the run.
         clip_norm: gradients are scaled down to this norm.
+        accumulate: parts that a batch is taken in, one after the other, before the optimiser's step. Where the
+            method's terms are means over samples, the step is that of the whole batch, in the memory of one part.
+        compile: has `torch.compile` make code of the networks at their first call, which takes a minute: False, True,
+            or the name of a backend. Their state keeps its keys.
     """
 
     def __init__(
@@ -62,53 +56,105 @@ class Iteration:
         schedule: Callable[[Progress], float] | None = None,
         teacher_half_life: float = 0.02,
         clip_norm: float = 12.0,
+        accumulate: int = 1,
+        compile: bool | str = False,
     ) -> None:
         if len(students) != method.students:
             raise ValueError(f"the method trains {method.students} students, found {len(students)}")
+        if accumulate < 1:
+            raise InputError(f"accumulate is {accumulate}; expected a number of parts from 1")
+        if isinstance(compile, str) and compile not in (known := torch.compiler.list_backends(exclude_tags=())):
+            raise InputError(f"compile is {compile!r}; expected true, false or a backend{nearest(compile, known)}")
         self.method = method
         self.students = tuple(students)
         self.teacher = Teacher(students[0], teacher_half_life) if method.needs_teacher else None
         self.optimizer = optimizer
         self.augment = augment
         self.autocast = autocast
+        self.scaler = autocast.scaler()
         self.schedule = schedule or PolynomialDecay()
         self.clip_norm = clip_norm
+        self.accumulate = accumulate
+        self.compile = compile
         self._rates = [group["lr"] for group in optimizer.param_groups]
 
     def __call__(self, raw: RawBatch, progress: Progress) -> StepResult:
-        """One step on a raw batch. Parameters, optimiser and teacher are changed."""
+        """One step on a raw batch. Parameters, optimiser and teacher are changed.
+
+        Raises:
+            InputError: in the deterministic mode, an operation cannot be repeated exactly; it is named.
+        """
         factor = self.schedule(progress)
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
         for student in self.students:
             student.train()
+        self._compile()
+        self.optimizer.zero_grad(set_to_none=True)
+        try:
+            parts = [self._backward(part, progress) for part in _parts(raw, self.accumulate)]
+        except RuntimeError as error:
+            if "does not have a deterministic implementation" not in str(error):
+                raise
+            what = str(error).split(",")[0]
+            raise InputError(f"deterministic: {what}; choose another loss, or leave it out") from error
+        norm = self._step()
+        if self.teacher is not None:
+            self.teacher.update(self.students[0], progress.step, progress.steps)
+        values = _mean([part.values for part in parts])
+        values |= {"gradient_norm": norm.detach(), "learning_rate": self._rates[0] * factor}
+        if self.scaler.is_enabled():
+            values["gradient_scale"] = self.scaler.get_scale()
+        return StepResult(values, sum(part.samples for part in parts))
+
+    def _backward(self, raw: RawBatch, progress: Progress) -> StepResult:
+        """Adds the gradient of one of `accumulate` parts."""
         batch = self.augment(self._moved(raw["labelled"]), self._moved(raw["unlabelled"]), raw["step"])
         with self.autocast():
             output = self.method.losses(batch, Models(self.students, self.teacher), progress)
             total = output.total()
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        parameters = [p for student in self.students for p in student.parameters()]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
-        self.optimizer.step()
-        if self.teacher is not None:
-            self.teacher.update(self.students[0], progress.step, progress.steps)
+        self.scaler.scale(total / self.accumulate).backward()
         values: dict[str, Tensor | float] = {
             "loss": total.detach(),
             **{f"loss/{name}": term.detach() for name, term in output.terms.items()},
             **{k: v.detach() if isinstance(v, Tensor) else v for k, v in output.diagnostics.items()},
-            "gradient_norm": norm.detach(),
-            "learning_rate": self._rates[0] * factor,
         }
-        samples = len(batch.labelled.image) + (len(batch.unlabelled.weak) if batch.unlabelled else 0)
-        return StepResult(values, samples)
+        return StepResult(values, len(batch.labelled.image) + (len(batch.unlabelled.weak) if batch.unlabelled else 0))
+
+    def _step(self) -> Tensor:
+        """The optimiser's step; the gradient's norm before it was clipped."""
+        self.scaler.unscale_(self.optimizer)
+        parameters = [p for student in self.students for p in student.parameters()]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return norm
+
+    def _compile(self) -> None:
+        """At the first step and not before: a copy of a compiled network is not compiled."""
+        if not self.compile:
+            return
+        backend = self.compile if isinstance(self.compile, str) else "inductor"
+        for network in (*self.students, *([self.teacher.network] if self.teacher is not None else [])):
+            if network._compiled_call_impl is None:  # in place, so that no key of its state is renamed
+                network.compile(backend=backend)
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights of students and teacher and the optimiser's state, under flat keys."""
+        """Weights of students and teacher and the states of optimiser and gradient scaler, under flat keys."""
         state: dict[str, Any] = {f"student_{i}": s.state_dict() for i, s in enumerate(self.students)}
         if self.teacher is not None:
             state["teacher"] = self.teacher.network.state_dict()
-        return state | {"optimizer": self.optimizer.state_dict()}
+        return state | {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` gave; further keys are left alone."""
+        for i, student in enumerate(self.students):
+            student.load_state_dict(state[f"student_{i}"])
+        if self.teacher is not None:
+            self.teacher.network.load_state_dict(state["teacher"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state.get("scaler"):  # empty where it does nothing
+            self.scaler.load_state_dict(state["scaler"])
 
     def networks(self) -> dict[str, nn.Module]:
         """The networks to be validated, by their key in `state_dict`: the first student, and the teacher if any."""
@@ -121,4 +167,33 @@ class Iteration:
         if part is None:
             return None
         device = self.autocast.device
-        return {name: tensor.to(device, non_blocking=True) for name, tensor in part.items()}
+        # slots are read by the augmentation on the CPU; from a GPU that would be a wait
+        return {k: v if k == "slot" else v.to(device, non_blocking=True) for k, v in part.items()}
+
+
+def _parts(raw: RawBatch, count: int) -> Iterator[RawBatch]:
+    """Every `count`-th sample from the first, from the second, ...: so pairs by place, or by place modulo the number
+    of unlabelled samples, stay together."""
+    if count == 1:
+        yield raw
+        return
+    for part in (raw["labelled"], raw["unlabelled"]):
+        samples = len(part["image"]) if part is not None else 0
+        if samples % count:
+            raise InputError(f"accumulate is {count}, but a batch has {samples} patches; expected a multiple")
+    unlabelled = raw["unlabelled"]
+    for first in range(count):
+        yield {
+            "step": raw["step"],
+            "labelled": {name: tensor[first::count] for name, tensor in raw["labelled"].items()},
+            "unlabelled": unlabelled and {name: tensor[first::count] for name, tensor in unlabelled.items()},
+        }
+
+
+def _mean(rows: Sequence[Mapping[str, Tensor | float]]) -> dict[str, Tensor | float]:
+    """Of each name over the rows that have it."""
+    if len(rows) == 1:
+        return dict(rows[0])
+    names = dict.fromkeys(name for row in rows for name in row)
+    found = {name: [row[name] for row in rows if name in row] for name in names}
+    return {name: cast("Tensor | float", sum(values)) / len(values) for name, values in found.items()}

@@ -1,16 +1,19 @@
-"""bf16 where the hardware has it, else float32."""
+"""The number format of a run: bf16 or fp16 where the hardware is quick in it, else float32; and repeatable kernels."""
 
 from __future__ import annotations
 
+import os
 from typing import Literal, get_args
 
 import torch
+from rich.console import Console
 
 from medseg.errors import InputError, nearest
 
-__all__ = ["Autocast", "Precision", "has_bf16", "pick_device"]
+__all__ = ["Autocast", "Precision", "has_bf16", "pick_device", "set_deterministic"]
 
-Precision = Literal["auto", "bf16", "fp32"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def has_bf16(device: torch.device | str) -> bool:
@@ -47,7 +50,8 @@ class Autocast:
 
     Args:
         device: where the networks are.
-        precision: `auto` is bf16 where the hardware has it, else fp32.
+        precision: `auto` is bf16 where the hardware has it (CUDA from Ampere on, CPUs with AVX512-BF16 or AMX), else
+            fp16 on CUDA and fp32 elsewhere. Weights stay in float32 in any case.
     """
 
     def __init__(self, device: torch.device | str, precision: Precision = "auto") -> None:
@@ -55,8 +59,35 @@ class Autocast:
             known = get_args(Precision)
             raise InputError(f"precision {precision!r}: expected one of {', '.join(known)}{nearest(precision, known)}")
         self.device = torch.device(device)
-        self.precision = precision if precision != "auto" else ("bf16" if has_bf16(device) else "fp32")
+        best = "fp16" if self.device.type == "cuda" else "fp32"
+        self.precision = precision if precision != "auto" else ("bf16" if has_bf16(device) else best)
 
     def __call__(self) -> torch.autocast:
         """A fresh context manager."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        return torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32")
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """For fp16, whose small gradients would be 0; does nothing for the others, which have float32's range."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+
+def set_deterministic(wanted: bool, device: torch.device | str, console: Console | None = None) -> bool:
+    """Has torch use repeatable kernels only, in this process from now on, or lets it choose; says what that costs.
+
+    An operation that has no repeatable kernel then ends the run with its name (`Iteration`).
+    """
+    # cuBLAS reads this when its first handle is made
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        (console or Console(stderr=True)).print(
+            "deterministic: kernels that repeat to the last bit, slower on a GPU (no autotuning, no atomic sums); "
+            "equal runs also need equal hardware, versions, precision and number of processes, and --steps"
+            + ("; on the CPU runs repeat without it" if torch.device(device).type == "cpu" else ""),
+            highlight=False,
+            soft_wrap=True,
+        )
+    torch.use_deterministic_algorithms(wanted)
+    # filling new memory finds errors in kernels, at the price of writing it twice
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = not wanted and torch.device(device).type == "cuda"
+    return wanted

@@ -38,13 +38,18 @@ class ProgressHandler:
         """Attaches to the run."""
         trainer.add_event_handler(Events.STARTED, self._start)
         trainer.listen(self._row)
-        trainer.add_event_handler(Events.COMPLETED, lambda _: self.close())
+        trainer.add_event_handler(Events.COMPLETED, self._end)
 
     def close(self) -> None:
         """Ends the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def _end(self, trainer: Trainer) -> None:
+        self.close()
+        if trainer.state.ended:
+            self._say(f"stopped after step {trainer.state.iteration} of {trainer.state.steps}: {trainer.state.ended}")
 
     def _start(self, trainer: Trainer) -> None:
         self._begin = self._said = time.monotonic()

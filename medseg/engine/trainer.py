@@ -75,7 +75,8 @@ class Trainer(MonaiTrainer):
         epoch_length: steps an epoch.
         train_handlers: attached in this order.
 
-    State: `steps` (the frozen budget), `output` (`StepResult`), `logged`, `validation`.
+    State: `steps` (the frozen budget), `output` (`StepResult`), `logged`, `validation`, `ended` (why
+    training ended before its budget, else "").
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Trainer(MonaiTrainer):
         self.validation: Any = None  # set by the handler that validates: `seconds()` measures one validation
         self.state.steps = budget.steps if budget.max_minutes is None else None
         self.state.validation = None
+        self.state.ended = ""
         self.add_event_handler(Events.ITERATION_COMPLETED, _end_of_budget)
         for handler in train_handlers:
             handler.attach(self)

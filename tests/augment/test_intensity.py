@@ -29,7 +29,7 @@ def volume(samples: int = 1, channels: int = 1, shape: tuple[int, int, int] = (8
 @given(st.integers(0, 2**31), st.integers(0, 10**5), st.integers(1, 3), st.integers(1, 3))
 def test_parameters_are_a_function_of_seed_step_and_sample(seed: int, step: int, samples: int, channels: int) -> None:
     augment = IntensityAugment()
-    one, more = augment.draw(seed, step, samples, channels, "x"), augment.draw(seed, step, samples + 2, channels, "x")
+    one, more = (augment.draw(seed, step, range(n), channels, "x") for n in (samples, samples + 2))
     for name in FIELDS:
         values = getattr(one, name)
         assert values.shape == (samples, channels)
@@ -49,15 +49,15 @@ def test_parameters_are_a_function_of_seed_step_and_sample(seed: int, step: int,
 def test_samples_steps_seeds_purposes_and_channels_differ() -> None:
     augment = IntensityAugment(share=1.0)
     keys = [(0, 0, "x"), (1, 0, "x"), (0, 1, "x"), (0, 0, "y")]
-    gammas = torch.cat([augment.draw(seed, step, 2, 2, purpose).gamma for seed, step, purpose in keys])
+    gammas = torch.cat([augment.draw(seed, step, range(2), 2, purpose).gamma for seed, step, purpose in keys])
     assert len(gammas.unique()) == gammas.numel()
-    noises = {key for seed, step, purpose in keys for key in augment.draw(seed, step, 2, 2, purpose).noise_keys}
+    noises = {key for seed, step, purpose in keys for key in augment.draw(seed, step, range(2), 2, purpose).noise_keys}
     assert len(noises) == 2 * len(keys)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_each_of_the_five_is_applied_to_its_share(share: float) -> None:
-    drawn = IntensityAugment(share=share).draw(0, 0, 500, 1, "x")
+    drawn = IntensityAugment(share=share).draw(0, 0, range(500), 1, "x")
     applied = torch.stack([getattr(drawn, name) != IDENTITY[name] for name in FIELDS]).float()[:, :, 0]
     assert applied.mean(1).numpy() == pytest.approx(np.full(5, share), abs=0.08)
     if share == 0.3:  # one by one, not together
@@ -128,7 +128,7 @@ def test_noise_has_its_standard_deviation_and_its_own_key() -> None:
 
 def test_each_sample_and_channel_has_its_own_parameters() -> None:
     image = volume(3, 2)
-    drawn = IntensityAugment(share=0.8).draw(3, 0, 3, 2, "x")
+    drawn = IntensityAugment(share=0.8).draw(3, 0, range(3), 2, "x")
     together = apply_intensity(image, drawn)
     for i in range(3):
         alone = IntensityParameters(
@@ -146,7 +146,7 @@ def test_each_sample_and_channel_has_its_own_parameters() -> None:
 def test_a_constant_image_stays_finite(step: int, value: float) -> None:
     image = torch.full((1, 1, 4, 4, 4), value)
     wild = IntensityAugment(gamma=(0.1, 5), contrast=(0, 3), brightness=2, blur=3, noise=1, share=0.8)
-    result = apply_intensity(image, wild.draw(0, step, 1, 1, "x"))
+    result = apply_intensity(image, wild.draw(0, step, range(1), 1, "x"))
     assert result.isfinite().all()
     assert result.shape == image.shape
     assert (result - value).abs().max() < 10
