@@ -110,7 +110,8 @@ def test_the_state_is_taken_over(small_plan: Build) -> None:
     for iteration in (one, other):
         iteration(raw_batch(), HALF)
     for key in ("student_0", "teacher"):
-        assert all(torch.equal(a, b) for a, b in zip(one.state_dict()[key].values(), other.state_dict()[key].values()))
+        ours, theirs = one.state_dict()[key], other.state_dict()[key]
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_compiled_networks_keep_their_keys(small_plan: Build) -> None:
@@ -125,7 +126,7 @@ def test_compiled_networks_keep_their_keys(small_plan: Build) -> None:
     assert compiled.teacher.network._compiled_call_impl is not None
     for key in ("student_0", "teacher"):
         assert ours[key].keys() == theirs[key].keys() == planned_unet(plan).state_dict().keys()
-    with pytest.raises(InputError, match="compile.*did you mean 'inductor'"):
+    with pytest.raises(InputError, match=r"compile.*did you mean 'inductor'"):
         iteration_of(plan, compile="inductr")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from medseg.engine import PolynomialDecay
@@ -13,8 +15,8 @@ from medseg.methods import Progress
 def test_it_rises_for_so_long_and_then_falls(warmup: float, steps: int, rising: int) -> None:
     factors = [PolynomialDecay(0.9, warmup)(Progress(step, steps)) for step in range(steps)]
     assert factors.index(max(factors)) == rising
-    assert all(a < b for a, b in zip(factors[:rising], factors[1 : rising + 1], strict=True))
-    assert all(a > b for a, b in zip(factors[rising:], factors[rising + 1 :], strict=False))
+    assert all(a < b for a, b in pairwise(factors[: rising + 1]))
+    assert all(a > b for a, b in pairwise(factors[rising:]))
     assert factors[rising] == pytest.approx((1 - rising / steps) ** 0.9)
     assert 0 < factors[-1] < 0.02 * (1000 / steps)
 
