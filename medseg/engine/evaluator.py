@@ -21,7 +21,8 @@ from medseg.engine.precision import Autocast
 from medseg.files import make_folder, write_text
 from medseg.inference.inferer import PlannedInferer
 from medseg.inference.volumes import VolumeItem, predict_labels
-from medseg.metrics.report import ClassResult, Summary, as_json, judge, summarise
+from medseg.metrics.judge import judge
+from medseg.metrics.report import ClassResult, Summary, as_json, summarise
 from medseg.plan import Plan
 from medseg.report.tables import metrics_table
 

@@ -10,7 +10,16 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ClassCounts", "Labels", "class_counts", "dice"]
+__all__ = [
+    "ClassCounts",
+    "Labels",
+    "class_counts",
+    "dice",
+    "jaccard",
+    "precision",
+    "recall",
+    "relative_volume_difference",
+]
 
 Labels: TypeAlias = NDArray[np.integer] | NDArray[np.bool_]
 
@@ -79,6 +88,34 @@ def dice(counts: ClassCounts) -> float:
     if counts.undefined:
         return math.nan
     return 2 * counts.intersection / (counts.reference + counts.prediction)
+
+
+def jaccard(counts: ClassCounts) -> float:
+    """Jaccard = |P and R| / |P or R| (Jaccard 1912): NaN where both are empty, 0 where one is."""
+    if counts.undefined:
+        return math.nan
+    return counts.intersection / (counts.reference + counts.prediction - counts.intersection)
+
+
+def precision(counts: ClassCounts) -> float:
+    """|P and R| / |P|: NaN where both are empty, 0 where one is: an empty prediction is not a precise one."""
+    if counts.undefined:
+        return math.nan
+    return counts.intersection / counts.prediction if counts.prediction else 0.0
+
+
+def recall(counts: ClassCounts) -> float:
+    """|P and R| / |R|, the sensitivity: NaN where both are empty, 0 where one is."""
+    if counts.undefined:
+        return math.nan
+    return counts.intersection / counts.reference if counts.reference else 0.0
+
+
+def relative_volume_difference(counts: ClassCounts) -> float:
+    """(|P| - |R|) / |R|, signed: -1 for an empty prediction. NaN where the reference is empty: it has no scale."""
+    if not counts.reference:
+        return math.nan
+    return (counts.prediction - counts.reference) / counts.reference
 
 
 def _positions(values: Labels, positions: NDArray[np.int64]) -> NDArray[np.int64]:

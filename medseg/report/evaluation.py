@@ -15,7 +15,8 @@ import numpy as np
 from medseg.data.volume import is_volume, read_geometry, read_labels, strip_suffix
 from medseg.errors import InputError
 from medseg.files import write_text
-from medseg.metrics.report import ClassResult, Summary, as_json, judge, summarise, undefined_result
+from medseg.metrics.judge import judge
+from medseg.metrics.report import ClassResult, Summary, as_json, summarise, undefined_result
 
 __all__ = [
     "Evaluation",

@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 
+from medseg.metrics.judge import judge
 from medseg.metrics.overlap import class_counts, dice
-from medseg.metrics.report import ClassResult, as_json, judge, summarise, undefined_result
+from medseg.metrics.report import ClassResult, as_json, summarise, undefined_result
 from medseg.metrics.surface import diagonal_mm, hd95, surface_distances
 
 CLASSES = {1: "liver", 2: "tumour", 3: "cyst"}
