@@ -18,10 +18,12 @@ from torch import nn
 
 from medseg.data.volume import strip_suffix, write_segmentation
 from medseg.engine.precision import Autocast
+from medseg.errors import InputError
 from medseg.files import make_folder, write_text
 from medseg.inference.inferer import PlannedInferer
 from medseg.inference.volumes import VolumeItem, predict_labels
 from medseg.metrics.judge import judge
+from medseg.metrics.measures import TOLERANCE_MM
 from medseg.metrics.report import ClassResult, Summary, as_json, summarise
 from medseg.plan import Plan
 from medseg.report.tables import metrics_table
@@ -68,23 +70,31 @@ class VolumeEvaluator(Evaluator):
         self.plan = plan
         self.inferer = inferer
         self.autocast = autocast
+        self.tolerance_mm: float | None = None
         self.ignore = [value for value, name in (classes or {}).items() if name == "ignore"]
         for handler in val_handlers or ():
             handler.attach(self)
 
-    def evaluate(self, network: nn.Module | None = None) -> tuple[Summary, dict[str, list[ClassResult]]]:
+    def evaluate(
+        self, network: nn.Module | None = None, tolerance_mm: float | None = None
+    ) -> tuple[Summary, dict[str, list[ClassResult]]]:
         """Runs over all volumes with `network`, by default the one given at construction.
+
+        Args:
+            network: to be judged.
+            tolerance_mm: None finds Dice and HD95 only, as during training; a number all measures (see `judge`).
 
         Returns:
             The summary, and class results by case name.
         """
         own = self.network
         self.network = network or own
+        self.tolerance_mm = tolerance_mm
         self.state.results = {}
         try:
             self.run()
         finally:
-            self.network = own
+            self.network, self.tolerance_mm = own, None
         self.state.summary = summarise(self.state.results)
         return self.state.summary, self.state.results
 
@@ -99,10 +109,26 @@ class VolumeEvaluator(Evaluator):
             if self.ignore:
                 nothing = np.isin(reference, self.ignore)
                 reference, judged = np.where(nothing, 0, reference), np.where(nothing, 0, labels)
-            classes = {value: name for value, name in sorted(self.plan.classes.items()) if value}
-            results = judge(judged, reference.astype(np.int64), item.geometry.spacing, classes)
+            results = self._judged(judged, reference.astype(np.int64), item.geometry.spacing)
             self.state.results[item.name] = results
         return CaseOutput(item, labels, tuple(results))
+
+    def _judged(self, labels: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> list[ClassResult]:
+        """By class, or by region where there are regions: they may overlap, so each is judged as a mask of its own."""
+        if not self.plan.regions:
+            classes = {value: name for value, name in sorted(self.plan.classes.items()) if value}
+            return judge(labels, reference, spacing, classes, self.tolerance_mm)
+        return [
+            result
+            for region in self.plan.regions
+            for result in judge(
+                np.isin(labels, region.values),
+                np.isin(reference, region.values),
+                spacing,
+                {1: region.name},
+                self.tolerance_mm,
+            )
+        ]
 
 
 class WriteSegmentations:
@@ -133,8 +159,14 @@ class WriteSegmentations:
 
 
 def show_evaluation(evaluator: VolumeEvaluator, title: str, file: str | os.PathLike[str] | None = None) -> None:
-    """Runs the evaluator, prints its table and writes summary and cases as JSON where a file is given."""
-    summary, results = evaluator.evaluate()
+    """Runs the evaluator, prints its table and writes summary and cases as JSON where a file is given.
+
+    Raises:
+        InputError: `title` is "test": those cases are judged once, by a command that records it.
+    """
+    if title == "test":
+        raise InputError("split test: judged once and recorded, by: medseg evaluate RUN --split test")
+    summary, results = evaluator.evaluate(tolerance_mm=TOLERANCE_MM)
     if file is not None:
         make_folder(Path(file).parent)
         write_text(file, json.dumps(as_json({"split": title, "summary": summary, "cases": results}), indent=1))

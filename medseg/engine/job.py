@@ -25,6 +25,7 @@ from medseg.engine.validation import shown_name
 from medseg.errors import Interrupted
 from medseg.files import make_folder, write_text
 from medseg.inference.model import save_model
+from medseg.metrics.measures import TOLERANCE_MM
 from medseg.metrics.report import as_json
 from medseg.plan import Plan, save_plan
 from medseg.report.overlay import save_overlay
@@ -133,6 +134,7 @@ class TrainingJob:
         metrics = {
             "model": {"checkpoint": "best", "network": shown_name(best["chosen"]), "step": best["step"]},
             "steps": self.trainer.state.steps,
+            "tolerance_mm": TOLERANCE_MM,
             "seconds": round(time.monotonic() - begin, 1),
             **{split: as_json(found) for split, found in judged.items()},
         }
@@ -161,7 +163,7 @@ class TrainingJob:
             network.load_state_dict(checkpoint[checkpoint["chosen"]])
             drawing = evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._draw, pictures, name)
             with drawing:
-                summary, results = evaluator.evaluate(network)
+                summary, results = evaluator.evaluate(network, TOLERANCE_MM)
             of_network = shown_name(checkpoint["chosen"])
             found[name] = {
                 "step": checkpoint["step"],

@@ -106,12 +106,12 @@ def test_the_bundle_evaluates(tiny_run: Path, tiny_cohort: Path, tmp_path: Path)
     config = str(bundle_folder() / "configs" / "evaluate.yaml")
     workflow = ConfigWorkflow(
         config, workflow_type="infer", logging_file=False, model_dir=str(tiny_run / "model"),
-        dataset_dir=str(tiny_cohort), split="test", output_file="test.json",
+        dataset_dir=str(tiny_cohort), output_file="validation.json",
     )  # fmt: skip
     workflow.initialize()
     workflow.run()
-    ours = json.loads((tiny_run / "metrics.json").read_text())["test"]["best"]
-    assert json.loads(Path("test.json").read_text())["cases"] == ours["cases"]
+    ours = json.loads((tiny_run / "metrics.json").read_text())["validation"]["best"]
+    assert json.loads(Path("validation.json").read_text())["cases"] == ours["cases"]
 
 
 def test_outputs_that_are_there_are_not_replaced(medseg: Any, model: Path, tiny_cohort: Path, tmp_path: Path) -> None:
