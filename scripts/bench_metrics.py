@@ -2,8 +2,8 @@
 
     python scripts/bench_metrics.py [LABEL.nii.gz] [--repeats N]
 
-By default the liver in ../shared/data/liver_ct. The prediction is the reference moved by (3, 2, 1) voxels with a tenth of its
-surface voxels flipped. Prints the values, which must agree, and the shortest time of each.
+By default the liver in ../shared/data/liver_ct. The prediction is the reference moved by (3, 2, 1) voxels, with a tenth
+of its surface voxels flipped. Prints the values, which must agree, and the shortest time of each.
 """
 
 from __future__ import annotations
