@@ -13,6 +13,7 @@ import numpy as np
 
 from medseg.data.cohort import Case, load_case
 from medseg.data.preprocess import labels_to_grid, plan_grid, prepare_images
+from medseg.data.volume import volume_files
 from medseg.errors import InputError
 from medseg.files import make_folder, writing
 from medseg.plan import Plan
@@ -111,14 +112,17 @@ class CaseCache:
 
 
 def file_digest(path: Path) -> bytes:
-    """SHA-256 of a file.
+    """SHA-256 of a volume's file; of several (DICOM series, MHD) of their digests.
 
     Raises:
         InputError: it cannot be read.
     """
+    digests = []
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
+        for part in volume_files(path):
+            with part.open("rb") as file:
+                digests.append(hashlib.file_digest(file, "sha256").digest())
+        return digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digests)).digest()
     except OSError as error:
         raise InputError(f"{path}: not readable ({error.strerror}); restore it") from error
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.data.resample import overlap, resampled
 from medseg.data.volume import Geometry, Volume, read_labels, read_volume
 from medseg.errors import InputError
 
-__all__ = ["Case", "grid_problem", "label_problem", "load_case"]
+__all__ = ["Case", "channel_remark", "grid_problem", "label_problem", "load_case"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Case:
 
     Args:
         name: as in the case lists.
-        images: one file a channel, all on one grid.
+        images: one file, or folder of a DICOM series, a channel; brought onto the grid of the first where grids differ.
         label: the label map on the same grid; None where there is none or where it may not be read.
         annotated: the label values that were looked for in this case, where these are not all: what the label calls
             background may be one of the others. None where all were.
@@ -37,7 +42,7 @@ class Case:
 
 
 def load_case(case: Case, classes: Collection[int]) -> tuple[NDArray[np.float32], NDArray[Any] | None, Geometry]:
-    """Reads a case and checks it.
+    """Reads a case and checks it. Channels on another grid are resampled onto the first one's, which is logged once.
 
     Args:
         case: the files to read.
@@ -48,19 +53,43 @@ def load_case(case: Case, classes: Collection[int]) -> tuple[NDArray[np.float32]
         none; the grid of the first channel.
 
     Raises:
-        InputError: a file cannot be read (see `read_volume`, `read_labels`), channels or label lie on
-            another grid than the first channel, or a label value is not one of the classes.
+        InputError: a file cannot be read (see `read_volume`, `read_labels`), a channel lies elsewhere than the first,
+            the label lies on another grid than the first channel, or a label value is not one of the classes.
     """
-    volumes = [read_volume(path) for path in case.images]
-    for volume in volumes[1:]:
-        _refuse(grid_problem(volume, volumes[0]))
-    images = np.stack([volume.array for volume in volumes])
+    first = read_volume(case.images[0])
+    images = np.empty((len(case.images), *first.array.shape), np.float32)
+    images[0] = first.array
+    for channel, path in enumerate(case.images[1:], 1):
+        volume = read_volume(path)
+        if remark := channel_remark(volume, first):
+            _say(f"{case.name}: {remark}")
+            images[channel] = resampled(volume.array, volume.geometry, first.geometry)
+        else:
+            images[channel] = volume.array
     if case.label is None:
-        return images, None, volumes[0].geometry
+        return images, None, first.geometry
     label = read_labels(case.label)
-    _refuse(grid_problem(label, volumes[0]))
+    _refuse(grid_problem(label, first))
     _refuse(label_problem(label, classes))
-    return images, label.array, volumes[0].geometry
+    return images, label.array, first.geometry
+
+
+def channel_remark(volume: Volume, first: Volume) -> str | None:
+    """How the grid of a channel differs from the first one's and how far it covers it; None where it does not differ.
+
+    Raises:
+        InputError: the two have nothing in common.
+    """
+    difference = volume.geometry.difference(first.geometry)
+    if difference is None:
+        return None
+    share = overlap(volume.geometry, first.geometry)
+    if share == 0:
+        raise InputError(
+            f"{volume.path}: lies nowhere in the field of view of {first.path}; check that both are of one examination"
+        )
+    covers = "" if share > 0.99 else f", of which it covers {share:.0%}"
+    return f"{volume.path}: resampled linearly onto the grid of {first.path}{covers} ({difference})"
 
 
 def grid_problem(volume: Volume, image: Volume) -> str | None:
@@ -83,6 +112,12 @@ def label_problem(label: Volume, classes: Collection[int]) -> str | None:
         f"{label.path}: label value {said} is not of the task, which has"
         f" {', '.join(map(str, sorted(classes)))}; correct the label, or name the class in dataset.json"
     )
+
+
+@cache
+def _say(remark: str) -> None:
+    """Logs it, the first time."""
+    _log.warning(remark)
 
 
 def _refuse(problem: str | None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 
-__all__ = ["damage"]
+__all__ = ["damage", "data_file"]
 
 _BYTES = {
     "CHAR": 1,
@@ -34,6 +34,16 @@ def damage(path: Path) -> str | None:
         OSError, ValueError: the file cannot be read.
     """
     return _nrrd(path) if path.suffix.lower() == ".nrrd" else _metaimage(path)
+
+
+def data_file(path: Path) -> Path | None:
+    """The file of the voxels of a MetaImage header; None where it holds them itself, or names several.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    name = _header(path, "=", last="ElementDataFile")[0].get("ElementDataFile", "")
+    return None if name in ("", "LOCAL") or name.startswith("LIST") or "%" in name else path.parent / name
 
 
 def _nrrd(path: Path) -> str | None:

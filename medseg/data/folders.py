@@ -14,7 +14,8 @@ __all__ = ["list_folders"]
 
 
 def list_folders(data_dir: Path, description: Description) -> Listing:
-    """The cases in `images/`, each with the label of its name in `labels/`, where suffixes may differ.
+    """The cases in `images/`, each with the label of its name in `labels/`, where suffixes may differ. A folder in
+    `images/` is the DICOM series of one case.
 
     Names like `a_0000`, `a_0001` are the channels of case `a` where the labels are named like that. `description` is
     what a dataset.json without cases says.
@@ -22,9 +23,12 @@ def list_folders(data_dir: Path, description: Description) -> Listing:
     Raises:
         InputError: no images, a label without an image, a missing channel, two files of one stem.
     """
-    images, labels = _by_stem(data_dir / "images"), _by_stem(data_dir / "labels")
+    images, labels = _by_stem(data_dir / "images", series=True), _by_stem(data_dir / "labels")
     if not images:
-        raise InputError(f"{data_dir / 'images'}: no volumes, expected files ending in {', '.join(SUFFIXES)}")
+        raise InputError(
+            f"{data_dir / 'images'}: no volumes, expected files ending in {', '.join(SUFFIXES)}, or folders"
+            " of a DICOM series each"
+        )
     grouped = _grouped(images)
     if grouped and labels.keys() <= grouped.keys() and not labels.keys() & images.keys() and labels:
         cases = [Case(name, _numbered(data_dir, name, files), labels.get(name)) for name, files in grouped.items()]
@@ -49,8 +53,10 @@ def list_folders(data_dir: Path, description: Description) -> Listing:
     )
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    files = sorted(path for path in folder.iterdir() if is_volume(path)) if folder.is_dir() else []
+def _by_stem(folder: Path, series: bool = False) -> dict[str, Path]:
+    """Volumes by name, and folders by theirs where they may be DICOM `series`."""
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    files = [p for p in found if (is_volume(p) and p.is_file()) or (series and p.is_dir() and p.name[0] != ".")]
     refuse_twice((strip_suffix(path.name) for path in files), f"{folder}: two volumes named")
     return {strip_suffix(path.name): path for path in files}
 

@@ -15,7 +15,7 @@ from medseg.data.geometry import Geometry
 from medseg.errors import InputError
 from medseg.files import writing
 
-__all__ = ["read_itk", "read_itk_geometry", "write_itk"]
+__all__ = ["read_itk", "read_itk_channels", "read_itk_geometry", "write_itk"]
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK prints to stderr; what matters is checked here
 
@@ -31,6 +31,23 @@ def read_itk(path: Path, dtype: DTypeLike | None) -> tuple[NDArray[Any], Geometr
     """The voxels `(X, Y, Z)` as `dtype` or as what is stored, and their grid."""
     reader = _reader(path)
     geometry = _geometry(path, reader)
+    array = _whole(path, reader, geometry).reshape(geometry.shape[::-1]).transpose()  # SimpleITK's first axis is Z
+    with np.errstate(all="ignore"):  # what overflows becomes infinite, which the caller counts
+        return np.asarray(array, dtype=dtype), geometry
+
+
+def read_itk_channels(path: Path) -> tuple[NDArray[Any], Geometry]:
+    """The components of a voxel, or the last of four axes, as `(C, X, Y, Z)`, and their grid."""
+    reader = _reader(path)
+    geometry = _geometry(path, reader, channels=True)
+    stored = _whole(path, reader, geometry).astype(np.float32)
+    if reader.GetNumberOfComponents() > 1:  # (Z, Y, X, C)
+        return stored.reshape(*geometry.shape[::-1], -1).transpose(3, 2, 1, 0), geometry
+    return stored.reshape(-1, *geometry.shape[::-1]).transpose(0, 3, 2, 1), geometry
+
+
+def _whole(path: Path, reader: Any, geometry: Geometry) -> NDArray[Any]:
+    """The voxels as SimpleITK orders them."""
     try:
         problem = damage(path)
         stored = None if problem else sitk.GetArrayFromImage(reader.Execute())
@@ -41,9 +58,7 @@ def read_itk(path: Path, dtype: DTypeLike | None) -> tuple[NDArray[Any], Geometr
             f"{path}: truncated or damaged: the header promises {geometry.shape} voxels, which cannot be read"
             f" ({problem}); copy or export it again"
         )
-    array = stored.reshape(geometry.shape[::-1]).transpose()  # SimpleITK's first axis is the slowest, Z
-    with np.errstate(all="ignore"):  # what overflows becomes infinite, which the caller counts
-        return np.asarray(array, dtype=dtype), geometry
+    return np.asarray(stored)
 
 
 def write_itk(path: Path, labels: NDArray[Any], geometry: Geometry) -> None:
@@ -98,13 +113,13 @@ def _reader(path: Path) -> Any:
     return reader
 
 
-def _geometry(path: Path, reader: Any) -> Geometry:
+def _geometry(path: Path, reader: Any, channels: bool = False) -> Geometry:
     components = reader.GetNumberOfComponents()
-    if components != 1 or "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
+    if (components != 1 and not channels) or "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
         what = "complex" if components == 1 else f"{components} values a voxel (colour or vectors)"
         raise InputError(f"{path}: {what}, expected one real number a voxel; export one channel a file")
     stored = tuple(reader.GetSize())
-    shape = stored
+    shape = stored[:-1] if channels and components == 1 and len(stored) > 3 else stored
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) != 3:

@@ -19,7 +19,7 @@ from medseg.data.geometry import Geometry
 from medseg.errors import InputError
 from medseg.files import writing
 
-__all__ = ["read_nifti", "read_nifti_geometry", "write_nifti", "write_nifti_like"]
+__all__ = ["read_nifti", "read_nifti_channels", "read_nifti_geometry", "write_nifti", "write_nifti_like"]
 
 # nibabel reports on stderr every header field that it mends; what matters is checked here
 imageglobals.logger.setLevel(logging.CRITICAL)
@@ -46,14 +46,25 @@ def read_nifti(path: Path, dtype: DTypeLike | None) -> tuple[NDArray[Any], Geome
     """The voxels `(X, Y, Z)`, scaled by slope and intercept, as `dtype` or as stored, and their grid."""
     image = _open(path)
     geometry = _geometry(path, image)
+    return _whole(path, image, geometry, dtype).reshape(geometry.shape), geometry
+
+
+def read_nifti_channels(path: Path) -> tuple[NDArray[Any], Geometry]:
+    """The values `(C, X, Y, Z)` of the last of four axes (of five where the fourth has length 1), and their grid."""
+    image = _open(path)
+    geometry = _geometry(path, image, channels=True)
+    array = _whole(path, image, geometry, np.float32).reshape(*geometry.shape, -1)
+    return np.moveaxis(array, -1, 0), geometry
+
+
+def _whole(path: Path, image: Any, geometry: Geometry, dtype: DTypeLike | None) -> NDArray[Any]:
     try:
-        array = _voxels(path, image, dtype)
+        return _voxels(path, image, dtype)
     except _UNREADABLE as error:
         raise InputError(
             f"{path}: truncated or damaged: the header promises {geometry.shape} voxels, which cannot be read"
             f" ({_line(error)}); copy or export it again"
         ) from error
-    return array.reshape(geometry.shape), geometry
 
 
 def write_nifti(path: Path, array: NDArray[Any], affine: NDArray[np.float64]) -> None:
@@ -110,13 +121,14 @@ def _open(path: Path) -> Any:
     return image
 
 
-def _geometry(path: Path, image: Any) -> Geometry:
+def _geometry(path: Path, image: Any, channels: bool = False) -> Geometry:
     kind = image.get_data_dtype().kind
     if kind not in "iufb":
         what = "complex" if kind == "c" else "colour"
         raise InputError(f"{path}: {what} voxels, expected one real number a voxel; export one channel a file")
     stored = tuple(int(size) for size in image.shape)
-    shape = stored
+    # the channels are the last axis: (X, Y, Z, C), or (X, Y, Z, 1, C) where NIfTI reserves the fourth for time
+    shape = stored[:-1] if channels and len(stored) > 3 else stored
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) != 3:

@@ -52,13 +52,9 @@ def split_cases(listing: Listing, seed: int, fold: int | None = None) -> Split:
         return split or _drawn(listing, seed)
     folds = list_folds(listing)
     if not folds:
-        raise InputError(
-            f"{path}: no folds, but fold {fold} is asked for; draw them with `medseg data split --folds K`"
-        )
+        raise InputError(f"{path}: there are no folds, so no fold {fold}; draw them with `medseg data split --folds K`")
     if not 0 <= fold < len(folds):
-        raise InputError(
-            f"{path}: fold {fold} is asked for, but there are folds 0 to {len(folds) - 1}; name one of them"
-        )
+        raise InputError(f"{path}: there is no fold {fold}; expected one of 0 to {len(folds) - 1}")
     known = {case.name: case for case in listing.cases}
     train, validation = ([known[name] for name in names] for names in (folds[fold].train, folds[fold].validation))
     test = split.test if split else tuple(case for case in listing.cases if listing.parts.get(case.name) == "test")

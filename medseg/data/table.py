@@ -99,8 +99,8 @@ def _rows(path: Path) -> tuple[list[str], list[tuple[int, Mapping[str, str]]]]:
     for column, count in Counter(columns).items():
         if column and count > 1:
             raise InputError(f"{path}: two columns named {column}; remove one")
-        near = difflib.get_close_matches(column, _COLUMNS, n=1, cutoff=0.75)
-        if column not in _COLUMNS and near and near[0] not in columns:
+        near = difflib.get_close_matches(column, _COLUMNS, n=1, cutoff=0.8)
+        if column not in _COLUMNS and not _CHANNEL_COLUMN.fullmatch(column) and near and near[0] not in columns:
             raise InputError(f"{path}: unknown column '{column}'; did you mean '{near[0]}'? rename or remove it")
     for number, cells in lines[1:]:
         if len(cells) != len(columns):

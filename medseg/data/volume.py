@@ -1,4 +1,4 @@
-"""Volumes in files: NIfTI, NRRD, MHA and MHD read into one array order and one world.
+"""Volumes in files: NIfTI, NRRD, MHA, MHD and folders of a DICOM series read into one array order and one world.
 
 Arrays are `(X, Y, Z)` in nibabel's axis order: array axis i is column i of the 4x4 RAS+ affine, in mm. The
 same volume saved in two formats is the same array and the same affine.
@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from medseg.data.damage import data_file
+from medseg.data.dicom import dicom_files, read_dicom, read_dicom_geometry
 from medseg.data.geometry import GRID_TOLERANCE_MM, Geometry
-from medseg.data.itk import read_itk, read_itk_geometry, write_itk
-from medseg.data.nifti import read_nifti, read_nifti_geometry, write_nifti, write_nifti_like
+from medseg.data.itk import read_itk, read_itk_channels, read_itk_geometry, write_itk
+from medseg.data.nifti import read_nifti, read_nifti_channels, read_nifti_geometry, write_nifti, write_nifti_like
 from medseg.errors import InputError
 
 __all__ = [
@@ -25,10 +27,12 @@ __all__ = [
     "Geometry",
     "Volume",
     "is_volume",
+    "read_channels",
     "read_geometry",
     "read_labels",
     "read_volume",
     "strip_suffix",
+    "volume_files",
     "write_segmentation",
 ]
 
@@ -63,10 +67,26 @@ def read_geometry(path: str | os.PathLike[str]) -> Geometry:
 
     Raises:
         InputError: no such file, not readable, not 3-D (trailing axes of length 1 are dropped), complex or
-            colour voxels, a singular affine.
+            colour voxels, a singular affine, a DICOM series that is not whole (see `read_dicom_geometry`).
     """
     path = _existing(path)
+    if path.is_dir():
+        return _sound(path, read_dicom_geometry(path))
     return _sound(path, read_nifti_geometry(path) if _is_nifti(path) else read_itk_geometry(path))
+
+
+def volume_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """The files whose bytes are the volume: itself, with its data file where it is only a header (MHD), or those of a
+    DICOM series.
+
+    Raises:
+        InputError: a folder that is no DICOM series.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return dicom_files(path)
+    data = data_file(path) if path.suffix.lower() == ".mhd" else None
+    return (path, data) if data else (path,)
 
 
 def read_volume(path: str | os.PathLike[str], dtype: DTypeLike = np.float32) -> Volume:
@@ -85,12 +105,29 @@ def read_volume(path: str | os.PathLike[str], dtype: DTypeLike = np.float32) -> 
     return volume
 
 
+def read_channels(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], Geometry]:
+    """The values of a file with several numbers a voxel, (C, X, Y, Z), and their grid; C is 1 where there is one.
+
+    In NIfTI they are the last of four axes, or of five of which the fourth has length 1. Values may be NaN.
+
+    Raises:
+        InputError: as `read_geometry`, but for the number of axes; also truncated files and folders.
+    """
+    path = _existing(path)
+    if path.is_dir():
+        raise InputError(f"{path}: a folder, expected one file ({', '.join(SUFFIXES)})")
+    array, geometry = read_nifti_channels(path) if _is_nifti(path) else read_itk_channels(path)
+    return np.ascontiguousarray(array), _sound(path, geometry)
+
+
 def read_labels(path: str | os.PathLike[str]) -> Volume:
     """The voxels of a label map as uint8 where they fit, else int16, whatever the file stores.
 
     Raises:
         InputError: as `read_volume`; also values that are not whole numbers or do not fit int16.
     """
+    if Path(path).is_dir():
+        raise InputError(f"{path}: a folder, expected one label file ({', '.join(SUFFIXES)})")
     volume = _read(path, None)
     array = volume.array
     if array.dtype.kind == "f":
@@ -144,7 +181,10 @@ def write_segmentation(path: str | os.PathLike[str], labels: NDArray[Any], like:
 
 def _read(path: str | os.PathLike[str], dtype: DTypeLike | None) -> Volume:
     path = _existing(path)
-    array, geometry = read_nifti(path, dtype) if _is_nifti(path) else read_itk(path, dtype)
+    if path.is_dir():
+        array, geometry = read_dicom(path, dtype)
+    else:
+        array, geometry = read_nifti(path, dtype) if _is_nifti(path) else read_itk(path, dtype)
     return Volume(np.ascontiguousarray(array), _sound(path, geometry), path)
 
 
@@ -153,7 +193,7 @@ def _existing(path: str | os.PathLike[str]) -> Path:
     if not path.exists():
         raise InputError(f"{path}: no such file; check the path")
     if path.is_dir():
-        raise InputError(f"{path}: a folder, expected one volume file ({', '.join(SUFFIXES)})")
+        return path
     if strip_suffix(path.name) == path.name:
         raise InputError(f"{path}: unknown file type, expected one of {', '.join(SUFFIXES)}; convert it")
     return path

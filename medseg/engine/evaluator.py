@@ -155,7 +155,7 @@ class WriteSegmentations:
 
     def path(self, name: str, image: Path) -> Path:
         """Where the segmentation of the case `name` with the file `image` is written."""
-        return self.folder / f"{name}{self.suffix or image.name[len(strip_suffix(image.name)) :]}"
+        return self.folder / f"{name}{self.suffix or image.name[len(strip_suffix(image.name)) :] or '.nii.gz'}"
 
 
 def show_evaluation(evaluator: VolumeEvaluator, title: str, file: str | os.PathLike[str] | None = None) -> None:

@@ -34,8 +34,6 @@ def test_grids_that_differ_are_refused_with_numbers(tmp_path: Path, save) -> Non
         load_case(Case("a", (image,), short), CLASSES)
     with pytest.raises(InputError, match=r"shifted.*1\.5 mm apart"):
         load_case(Case("a", (image,), shifted), CLASSES)
-    with pytest.raises(InputError, match=r"shifted.*1\.5 mm apart"):
-        load_case(Case("a", (image, shifted), None), CLASSES)
 
 
 def test_rounding_of_file_formats_is_no_difference(tmp_path: Path, save) -> None:

@@ -151,3 +151,38 @@ def test_files_that_contradict_each_other(tmp_path: Path) -> None:
     (tmp_path / "labels/A.nii.gz").unlink()
     with pytest.raises(InputError, match=r"1 image file\(s\), but there are 2 modalities"):
         list_cases(tmp_path, "CT,PET")
+
+
+def test_what_a_case_says_of_itself(tmp_path: Path) -> None:
+    entries = [
+        {"image": "a.nii.gz", "annotated": ["liver", 2], "group": 7},
+        {"image": "b.nii.gz", "annotated": "2"},
+        {"image": "c.nii.gz"},
+    ]
+    labels = {"0": "background", "1": "liver", "2": "tumour", "255": "ignore"}
+    regions = {"organ": [1, 2], "tumour": [2]}
+    listing = list_cases(decathlon(tmp_path, entries, labels=labels, regions=regions))
+    assert [(case.annotated, case.group) for case in listing.cases] == [((1, 2), "7"), ((2,), None), (None, None)]
+    assert [(region.name, region.values, region.painted) for region in listing.regions] == [
+        ("organ", (1, 2), 1),
+        ("tumour", (2,), 2),
+    ]
+    assert listing.classes is not None
+    assert listing.classes[255] == "ignore"
+    assert not listing.soft
+    assert list_cases(decathlon(tmp_path, entries[2:], label_type="soft")).soft
+    for wrong, text in (
+        ({"annotated": ["kidney"]}, r"case a: annotated is \['kidney'\], but 'kidney' is no class"),
+        ({"annotated": [3]}, "'3' is no class"),
+        ({"group": ["x"]}, "expected the name or number of a patient"),
+    ):
+        with pytest.raises(InputError, match=text):
+            list_cases(decathlon(tmp_path, [{"image": "a.nii.gz", **wrong}], labels=labels))
+
+
+def test_a_dataset_json_without_cases_describes_plain_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.nii.gz", "labels/a.nii.gz")
+    content = {"name": "mine", "labels": {"0": "background", "1": "liver"}, "modality": {"0": "CT"}}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    listing = list_cases(tmp_path)
+    assert (listing.name, listing.channels, listing.classes) == ("mine", ("CT",), {0: "background", 1: "liver"})
