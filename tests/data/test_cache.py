@@ -294,7 +294,7 @@ def test_several_channels(tmp_path: Path, small_plan: Build, case: Case) -> None
 def test_file_digest(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert file_digest(tmp_path / "a").hex().startswith("ba7816bf")  # SHA-256 of abc, FIPS 180-2
-    with pytest.raises(InputError, match="not readable"):
+    with pytest.raises(InputError, match="a folder without DICOM images"):
         file_digest(tmp_path)
 
 
