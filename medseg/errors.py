@@ -13,11 +13,14 @@ class InputError(Exception):
     """Something the user gave is wrong. The message is one line; commands print it and exit with code 2."""
 
 
-class Interrupted(Exception):  # noqa: N818  # not an error: the user asked for it
-    """A run was stopped by the signal `number` after its checkpoint was written."""
+class Interrupted(BaseException):
+    """The signal `number` stopped the work; `note` says how to go on.
 
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
+    Not an Exception: who tries again or goes on after an error must not go on after this.
+    """
+
+    def __init__(self, number: int, note: str = "") -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}{note}")
         self.number = number
 
 

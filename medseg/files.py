@@ -11,7 +11,7 @@ from pathlib import Path
 
 from medseg.errors import InputError
 
-__all__ = ["make_folder", "write_text", "writing"]
+__all__ = ["make_folder", "remove_torn", "write_text", "writing"]
 
 
 @contextmanager
@@ -35,6 +35,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror or error}); free space or choose another output folder"
@@ -47,6 +48,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes `text` to `path` as UTF-8, whole or not at all."""
     with writing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def remove_torn(folder: str | os.PathLike[str]) -> None:
+    """Removes the temporary files that a process which was killed left in `folder`. Nobody else may write there."""
+    for path in Path(folder).glob(".*.tmp.*"):
+        path.unlink(missing_ok=True)
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
@@ -63,3 +70,12 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise InputError(f"{path}: not a writable folder ({error.strerror}); choose another one") from error
     return path
+
+
+def _sync_folder(folder: Path) -> None:
+    """Has the disk remember a rename: without this it may forget it when the machine goes down."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

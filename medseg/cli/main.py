@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import medseg
-from medseg.errors import last_words
+from medseg.errors import Interrupted, last_words
 
 __all__ = ["app", "main"]
 
@@ -38,7 +38,7 @@ def main() -> None:
     _register()
     try:
         app()
-    except Exception as error:
+    except (Exception, Interrupted) as error:
         end = last_words(error)
         if end is None:
             raise

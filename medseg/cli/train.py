@@ -43,6 +43,13 @@ def train(
         Path | None, typer.Option(metavar="FILE", help="A plan.yaml to use instead of planning anew.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1. Default: auto.")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on with the run in this folder. --steps may be more than it had."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --resume: also if config, plan or data have changed.")
+    ] = False,
     config: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="One more overlay; may be given again.")
     ] = None,
@@ -53,11 +60,12 @@ def train(
     """Train a network on labelled and unlabelled volumes, and judge it.
 
     Writes the run's folder with checkpoints, metrics and the model; tracks
-    the run in MLflow.
+    the run in MLflow. Ctrl-C finishes the step and saves; --resume goes on.
 
     \b
     Example:
       medseg train --data DATA --labelled 9 --max-minutes 30 --output runs/a
+      medseg train --resume runs/a
     """
     overlays = {"task": task, "method": method, "loss": loss, "network": network, "runtime": runtime}
     if steps is not None and max_minutes is not None:
@@ -73,10 +81,17 @@ def train(
         "modality": modality,
         "plan_file": str(plan) if plan else None,
         "device_name": device,
+        "resume": str(resume) if resume else None,
+        "force": force or None,
     }
     overrides = {name: value for name, value in given.items() if value is not None}
     overrides |= dict(_assignment(text) for text in override or ())
-    files = composed(overlays, config or ())
+    if resume is None:
+        files = composed(overlays, config or ())
+    else:
+        files = _composed_before(resume, [name for name, value in overlays.items() if value], config or ())
+        if steps is not None:
+            overrides["max_minutes"] = None  # which the run may have begun with; they are frozen into steps by now
     _run(files, overrides)
 
 
@@ -92,6 +107,19 @@ def composed(overlays: dict[str, str | None], extra: list[Path] | tuple[Path, ..
     for path in extra:
         _check_yaml(path)
     return [str(path) for path in (bundle_folder() / "configs" / "train.yaml", *named, *extra)]
+
+
+def _composed_before(run: Path, overlays: list[str], extra: list[Path] | tuple[Path, ...]) -> list[str]:
+    """The config of the run to resume, as it was composed, and `extra`."""
+    if overlays:
+        raise InputError(f"--resume {run} takes the run's own config; leave out --{' and --'.join(overlays)}")
+    if not (run / "config.yaml").is_file():
+        raise InputError(
+            f"{run}: no run to resume; expected the folder of a run that has begun to train, with its config.yaml"
+        )
+    for path in (run / "config.yaml", *extra):
+        _check_yaml(path)
+    return [str(path) for path in (run / "config.yaml", *extra)]
 
 
 def _run(files: list[str], overrides: dict[str, Any]) -> None:
@@ -110,7 +138,8 @@ def _run(files: list[str], overrides: dict[str, Any]) -> None:
             raise InputError(f"{files[-1]}: a key does not exist in the config ({error})") from error
         for key in overrides:
             set_override(merged, key)
-        run(run_id="training", config_file=files, **overrides)
+        metadata = bundle_folder() / "configs" / "metadata.json"  # MONAI looks for it beside the first file
+        run(run_id="training", config_file=files, meta_file=str(metadata), **overrides)
 
 
 def _assignment(text: str) -> tuple[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import TypedDict
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
@@ -69,6 +70,7 @@ class PairedLoader:
             batch_sampler=_StepSampler(self.first_step, dataset.batch_size),
             num_workers=self.workers,
             pin_memory=self.pin_memory,
+            generator=torch.Generator(),  # of its own: it would draw a number from torch's at each start
         )
 
 

@@ -9,20 +9,23 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
-import yaml
 from ignite.engine import Events
 from rich.console import Console
 
 from medseg.data.volume import read_volume
-from medseg.engine.checkpoints import load_checkpoint
+from medseg.engine.checkpoints import CheckpointHandler
 from medseg.engine.evaluator import CaseOutput, VolumeEvaluator
+from medseg.engine.output import locked, resume_command
 from medseg.engine.provenance import provenance
+from medseg.engine.record import as_yaml
+from medseg.engine.resume import resume
+from medseg.engine.sealed import load_checkpoint
 from medseg.engine.signals import StopSignals
 from medseg.engine.trainer import Trainer
 from medseg.engine.validation import shown_name
-from medseg.errors import Interrupted
+from medseg.errors import InputError, Interrupted
 from medseg.files import make_folder, write_text
 from medseg.inference.model import save_model
 from medseg.metrics.measures import TOLERANCE_MM
@@ -61,6 +64,10 @@ class TrainingJob:
         tracker: the MLflow run; it ends FINISHED, FAILED where anything raises, KILLED where a signal stopped it.
         params: what to track besides config and versions: method, loss, budget, data digest, seed.
         signals: the handler that catches them.
+        checkpoints: the handler that saves them.
+        record: what the run is made of (`run_record`).
+        resume: whether the folder holds a run to go on with.
+        force: goes on with a run whose config, plan or data has changed.
         pictures: how many validation cases are drawn.
         console: where the table goes; standard output by default.
     """
@@ -75,6 +82,10 @@ class TrainingJob:
         tracker: TrackerLike,
         params: Mapping[str, Any],
         signals: StopSignals,
+        checkpoints: CheckpointHandler,
+        record: Mapping[str, Any],
+        resume: bool = False,
+        force: bool = False,
         pictures: int = 3,
         console: Console | None = None,
     ) -> None:
@@ -86,6 +97,10 @@ class TrainingJob:
         self.tracker = tracker
         self.params = params
         self.signals = signals
+        self.checkpoints = checkpoints
+        self.record = record
+        self.resume = resume
+        self.force = force
         self.pictures = pictures
         self.console = console or Console()
 
@@ -93,26 +108,24 @@ class TrainingJob:
         """Runs the job.
 
         Raises:
-            Interrupted: a signal stopped it; the last checkpoint is written.
+            Interrupted: a signal stopped it; the last checkpoint is written, and how to go on is said.
             InputError: bad input, met before or during training.
         """
         begin = time.monotonic()
-        save_plan(self.plan, self.output / "plan.yaml")
-        write_text(self.output / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False, width=120))
-        self.tracker.start({**self.params, **provenance(self.trainer.state.device), "config": self.config})
+        self.signals.catch()
         try:
-            self.trainer.run()
-            if self.signals.received is not None:
-                raise Interrupted(self.signals.received)
-            self.tracker.params({"frozen_steps": self.trainer.state.steps})
-            self._finish(begin)
-        except BaseException as error:
-            stopped = isinstance(error, KeyboardInterrupt | Interrupted | SystemExit)
-            self._end("KILLED" if stopped else "FAILED", error)
-            raise
+            with locked(self.output):
+                self._begin()
+                try:
+                    self.trainer.run()
+                    self.tracker.params({"frozen_steps": self.trainer.state.steps})
+                    self._finish(begin)
+                except BaseException as error:
+                    self._stopped(error)
+                    raise
+                self.tracker.finish("FINISHED")
         finally:
             self.signals.release()
-        self.tracker.finish("FINISHED")
         self.console.print(f"Model: {self.output / 'model'}", highlight=False, soft_wrap=True)
         self.console.print(
             f"MLflow: run {self.tracker.run_id}; open it with: mlflow ui --backend-store-uri {self.tracker.uri}",
@@ -120,11 +133,39 @@ class TrainingJob:
             soft_wrap=True,
         )
 
-    def _end(self, status: str, error: BaseException) -> None:
+    def _begin(self) -> None:
+        if self.resume:
+            self.console.print(
+                resume(self.trainer, self.output, self.record, self.force), highlight=False, soft_wrap=True
+            )
+        save_plan(self.plan, self.output / "plan.yaml")
+        write_text(self.output / "config.yaml", as_yaml({**self.config, "resume": None, "force": False}))
+        digest = self.record["data_digest"]
+        versions = provenance(self.trainer.state.device)
+        self.tracker.start({**self.params, "data_digest": digest, **versions, "config": self.config})
+
+    def _stopped(self, error: BaseException) -> NoReturn:
+        """Ends a run that cannot go on so that it can be resumed, and raises what the user sees."""
+        for handler in self.trainer.handlers:
+            if hasattr(handler, "close"):
+                handler.close()
+        if not self.signals.held:  # else the state is that of half a step, and the last checkpoint stays
+            try:
+                self.checkpoints.save_last(self.trainer)
+            except InputError as further:  # a full disk: the one before it is there
+                error.add_note(str(further))
+        stopped = isinstance(error, KeyboardInterrupt | Interrupted | SystemExit)
         try:
-            self.tracker.finish(status)
+            self.tracker.finish("KILLED" if stopped else "FAILED")
         except Exception as further:  # what ended the run is what the user must see
-            error.add_note(f"the MLflow run could not be ended as {status}: {further}")
+            error.add_note(f"the MLflow run could not be ended: {further}")
+        note = f"; go on with: {resume_command(self.output)}"
+        if isinstance(error, Interrupted):
+            done = f" after step {self.trainer.state.iteration} of {self.trainer.state.steps}"
+            raise Interrupted(error.number, done + note) from None
+        if isinstance(error, InputError):
+            raise InputError(f"{error}{note}") from error
+        raise error
 
     def _finish(self, begin: float) -> None:
         checkpoints = {name: load_checkpoint(self.output / "checkpoints" / f"{name}.pt") for name in ("best", "last")}

@@ -6,7 +6,9 @@ import json
 import math
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from medseg.engine.trainer import Trainer
 from medseg.errors import InputError
-from medseg.files import make_folder
+from medseg.files import make_folder, write_text
 
 __all__ = ["JsonLines", "StepLog"]
 
@@ -52,6 +54,16 @@ class StepLog:
             raise RuntimeError(f"the loss is {row['loss']} around step {step}: {row}; lower --learning_rate")
         self._reset()
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the next row will be the average of."""
+        return {"values": {name: _joined(values) for name, values in self._values.items()}, "samples": self._samples}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` gave."""
+        self._reset()
+        self._values.update({name: list(values) for name, values in state["values"].items()})
+        self._samples = state["samples"]
+
     def _reset(self) -> None:
         self._values: dict[str, list[Tensor | float]] = {}
         self._samples = 0
@@ -69,9 +81,11 @@ class JsonLines:
         self.path = Path(path)
         make_folder(self.path.parent)
         self._begin = time.monotonic()
+        self._rows = 0
 
     def attach(self, trainer: Trainer) -> None:
-        """Attaches to every row."""
+        """Attaches to every row; a run that does not go on begins with an empty file."""
+        trainer.add_event_handler(Events.STARTED, self._start)
         trainer.listen(self)
 
     def __call__(self, trainer: Trainer) -> None:
@@ -85,8 +99,38 @@ class JsonLines:
                 file.write(line + "\n")
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error.strerror}); free space") from error
+        self._rows += 1
+
+    def _start(self, _: Trainer) -> None:
+        if not self._rows:
+            write_text(self.path, "")
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many rows there are, on the disk from now on, and after how many seconds."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+        return {"rows": self._rows, "seconds": time.monotonic() - self._begin}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` gave: rows that were written after it are cut.
+
+        Raises:
+            InputError: rows are missing.
+        """
+        rows = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
+        if len(rows) < state["rows"]:
+            raise InputError(
+                f"{self.path}: {len(rows)} rows found, expected the {state['rows']} of the checkpoint; restore it"
+            )
+        self._rows = state["rows"]
+        self._begin = time.monotonic() - state["seconds"]
+        write_text(self.path, "".join(rows[: self._rows]))
 
 
 def _mean(values: list[Tensor | float]) -> float:
-    tensors = [torch.as_tensor(value, dtype=torch.float32).detach().cpu() for value in values]
-    return float(torch.stack(tensors).mean())
+    return float(_joined(values).mean())
+
+
+def _joined(values: list[Tensor | float]) -> Tensor:
+    return torch.stack([torch.as_tensor(value, dtype=torch.float32).detach().cpu() for value in values])

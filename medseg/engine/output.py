@@ -1,15 +1,21 @@
-"""The folder of a run."""
+"""The folder of a run, and the lock on it."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import platform
+import shlex
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from medseg.errors import InputError
-from medseg.files import make_folder
+from medseg.files import make_folder, remove_torn
 
-__all__ = ["new_output", "run_folder"]
+__all__ = ["locked", "new_output", "plan_path", "resume_command", "run_folder"]
 
 
 def new_output(parent: str | os.PathLike[str] = "runs") -> str:
@@ -22,13 +28,65 @@ def new_output(parent: str | os.PathLike[str] = "runs") -> str:
     return str(path)
 
 
-def run_folder(path: str | os.PathLike[str]) -> Path:
-    """The folder `path`, made where absent.
+def run_folder(path: str | os.PathLike[str], resume: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of a run: `path`, made where absent, or that of the run to `resume`.
 
     Raises:
-        InputError: it holds a run already, or cannot be written.
+        InputError: `path` holds a run already, or cannot be written; `resume` holds none, or it is being trained.
     """
+    if resume is not None:
+        return _resumed(Path(resume))
     path = Path(path)
     if (path / "config.yaml").exists() or any(path.glob("checkpoints/*.pt")):
-        raise InputError(f"{path}: holds a run already; choose another output folder, or remove this one")
+        raise InputError(
+            f"{path}: holds a run already; go on with it (--resume {path}), choose another output folder, or remove it"
+        )
     return make_folder(path)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of a run's folder; the lock ends with this process, however that ends.
+
+    Raises:
+        InputError: another process is in it.
+    """
+    with (folder / ".lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            owner = file.read().strip() or "another one"
+            raise InputError(f"{folder}: is being trained by process {owner}; wait for its end, or stop it") from error
+        except OSError as error:  # some network file systems know no locks
+            warning = f"Warning: {folder}: cannot be locked ({error.strerror}); let no other process resume this run"
+            print(warning, file=sys.stderr)
+        file.truncate(0)
+        file.write(f"{os.getpid()} on {platform.node()}")
+        file.flush()
+        yield
+
+
+def plan_path(plan_file: str | os.PathLike[str] | None, resume: str | os.PathLike[str] | None = None) -> Path | None:
+    """The plan to use instead of planning anew: `plan_file`, or that of the run to `resume`; None where is neither."""
+    if plan_file is not None:
+        return Path(plan_file)
+    own = Path(resume) / "plan.yaml" if resume is not None else None
+    return own if own is not None and own.exists() else None
+
+
+def resume_command(folder: str | os.PathLike[str]) -> str:
+    """What to type to go on with a run."""
+    return f"medseg train --resume {shlex.quote(str(folder))}"
+
+
+def _resumed(folder: Path) -> Path:
+    if not (folder / "config.yaml").is_file():
+        raise InputError(
+            f"{folder}: no run to resume; expected the folder of a run that has begun to train, with its config.yaml"
+        )
+    make_folder(folder)
+    with locked(folder):
+        for part in (".", "checkpoints", "model"):
+            remove_torn(folder / part)
+    return folder

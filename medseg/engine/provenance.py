@@ -13,7 +13,6 @@ import torch
 
 import medseg
 from medseg.data.cohort import Cohort
-from medseg.planning import cohort_digest
 
 __all__ = ["LIBRARIES", "provenance", "run_params", "short_name"]
 
@@ -47,12 +46,11 @@ def provenance(device: torch.device | str) -> dict[str, str]:
 
 
 def run_params(method: object, loss: object, cohort: Cohort, **given: object) -> dict[str, object]:
-    """What a run is found by: method, loss, number of cases of each kind, digest of the data, and what is `given`."""
+    """What a run is found by: method, loss, number of cases of each kind, and what is `given`."""
     return {
         "method": short_name(method),
         "loss": short_name(loss),
         "data": cohort.name,
-        "data_digest": cohort_digest(cohort),
         "cases": {kind: len(getattr(cohort, kind)) for kind in ("labelled", "unlabelled", "validation", "test")},
         **given,
     }

@@ -103,15 +103,27 @@ class Trainer(MonaiTrainer):
         self.state.validation = None
         self.state.ended = ""
         self.add_event_handler(Events.ITERATION_COMPLETED, _end_of_budget)
-        for handler in train_handlers:
+        self.handlers = tuple(train_handlers)
+        for handler in self.handlers:
             handler.attach(self)
 
     def run(self) -> None:
         """Trains until the budget is spent."""
         if self.state.steps is None:
             self.state.steps = self._calibrated_steps()
+        if self.state.ended or self.state.iteration >= self.state.steps:  # resumed after its last step
+            for event in (Events.STARTED, Events.EPOCH_STARTED, Events.COMPLETED):
+                self.fire_event(event)
+            return
         self.state.max_epochs = math.ceil(self.state.steps / self.state.epoch_length)
         super().run()
+
+    def go_on(self, step: int, steps: int, ended: str) -> None:
+        """Sets a run that has done `step` of `steps` to go on from there when it is run."""
+        self.state.iteration = step
+        self.state.epoch = step // self.state.epoch_length
+        self.state.steps, self.state.ended = steps, ended
+        self.data_loader.first_step = step
 
     def progress(self) -> Progress:
         """How many steps are done, of how many."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ignite.engine import Events
 
@@ -46,24 +48,35 @@ class ValidationHandler:
     def __init__(self, evaluator: VolumeEvaluator, interval: int) -> None:
         self.evaluator = evaluator
         self.interval = interval
+        self.step = 0  # of the last validation
 
     def attach(self, trainer: Trainer) -> None:
         """Attaches to the trainer, which also learns from it how long a validation takes."""
         trainer.validation = self
+        trainer.add_event_handler(Events.EPOCH_STARTED, self)  # one that a resumed run still owes
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self)
         self._trainer = trainer
 
     def __call__(self, trainer: Trainer) -> None:
         """Validates where it is time to."""
         step = trainer.state.iteration
-        if step % self.interval and step < trainer.state.steps:
+        if step == self.step or (step % self.interval and step < trainer.state.steps):
             return
         networks = trainer.iteration.networks()
         summaries = {name: self.evaluator.evaluate(network)[0] for name, network in networks.items()}
         chosen = max(summaries, key=lambda name: _or_lowest(summaries[name].dice.mean))
         trainer.state.validation = Validation(step, summaries, chosen)
         trainer.log("validation", flat_metrics(trainer.state.validation))
+        self.step = step
         trainer.fire_event(LogEvents.VALIDATED)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The step of the last validation."""
+        return {"step": self.step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` gave."""
+        self.step = state["step"]
 
     def seconds(self) -> float:
         """Measures one validation of all networks."""

@@ -56,6 +56,9 @@ class Tracker:
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         try:
             self._client = MlflowClient(self.uri)
+            if self.run_id is not None:  # resumed
+                self._client.update_run(self.run_id, status="RUNNING")
+                return self.run_id
             run = self._client.create_run(self._experiment_id(), run_name=self.run_name, tags=self.tags)
         except (MlflowException, OSError) as error:
             raise InputError(
@@ -65,6 +68,14 @@ class Tracker:
         self.run_id = run.info.run_id
         self.params(params)
         return run.info.run_id
+
+    def state_dict(self) -> dict[str, Any]:
+        """The run's id."""
+        return {"run_id": self.run_id}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` gave: `start` goes on with that run."""
+        self.run_id = state["run_id"]
 
     def attach(self, trainer: Any) -> None:
         """Attaches to every row that the trainer logs."""
