@@ -14,6 +14,7 @@ from medseg.losses.dice_ce import DiceCELoss, dice_ce_loss
 from medseg.losses.dice_focal import DiceFocalLoss, dice_focal_loss
 from medseg.losses.entropy import EntropyLoss, entropy_loss
 from medseg.losses.feature_cosine import FeatureCosineLoss, feature_cosine_loss
+from medseg.losses.fit import fit_to_task
 from medseg.losses.focal import FocalLoss, focal_loss
 from medseg.losses.focal_tversky import FocalTverskyLoss, focal_tversky_loss
 from medseg.losses.generalized_dice import GeneralizedDiceLoss, generalized_dice_loss
@@ -62,6 +63,7 @@ __all__ = [
     "dice_loss",
     "entropy_loss",
     "feature_cosine_loss",
+    "fit_to_task",
     "focal_loss",
     "focal_tversky_loss",
     "generalized_dice_loss",

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from medseg.losses.checks import check_choice
 
-__all__ = ["WeightScheme", "class_weights"]
+__all__ = ["ClassWeight", "WeightScheme", "class_weights"]
 
 WeightScheme = Literal["inverse_frequency", "effective_number"]
+ClassWeight = Sequence[float] | Tensor | WeightScheme | None
 
 
 def class_weights(

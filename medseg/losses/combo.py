@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from medseg.losses.checks import Absent, Activation
+from medseg.losses.class_weights import ClassWeight
 from medseg.losses.cross_entropy import voxel_weights
 from medseg.losses.dice import dice_of
 from medseg.losses.functional_module import WeightedPartsLoss
@@ -124,7 +125,7 @@ class ComboLoss(WeightedPartsLoss):
         batch: bool = False,
         activation: Activation | None = None,
         include_background: bool = True,
-        class_weight: Sequence[float] | Tensor | None = None,
+        class_weight: ClassWeight = None,
         ignore_index: int | None = None,
     ) -> None:
         super().__init__(locals())

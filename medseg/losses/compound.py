@@ -14,7 +14,7 @@ from medseg.losses.wanted import Wanted
 
 __all__ = ["CompoundLoss"]
 
-Weight = float | Callable[[int], float]
+Weight = float | Callable[[float], float]
 
 
 class CompoundLoss(nn.Module):
@@ -46,7 +46,7 @@ class CompoundLoss(nn.Module):
         self.losses = nn.ModuleDict(losses)
         self.weights: dict[str, Weight] = {name: (weights or {}).get(name, 1.0) for name in losses}
 
-    def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None, step: int = 0) -> LossTerms:
+    def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None, step: float = 0) -> LossTerms:
         """The total and named terms at `step`. Shapes as for the members, none of which reduces to "none"."""
         found: dict[str, LossTerms] = {}
         for names in self._groups():
@@ -70,7 +70,7 @@ class CompoundLoss(nn.Module):
 
 
 def _together(
-    members: Mapping[str, nn.Module], logits: Tensor, target: Tensor, mask: Tensor | None, step: int
+    members: Mapping[str, nn.Module], logits: Tensor, target: Tensor, mask: Tensor | None, step: float
 ) -> dict[str, LossTerms]:
     first = next(iter(members.values()))
     if not isinstance(first, RegionSumsLoss):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from medseg.losses.checks import Activation, Denominator, Reduction, class_tensor
+from medseg.losses.class_weights import ClassWeight
 from medseg.losses.functional_module import RegionSumsLoss
 from medseg.losses.reduce import over_samples
 from medseg.losses.region_sums import region_sums
@@ -114,7 +115,7 @@ class CrossEntropyLoss(RegionSumsLoss):
         denominator: Denominator = "mask",
         activation: Activation | None = None,
         include_background: bool = True,
-        class_weight: Sequence[float] | Tensor | None = None,
+        class_weight: ClassWeight = None,
         reduction: Reduction = "mean",
         ignore_index: int | None = None,
     ) -> None:

@@ -38,7 +38,7 @@ class DeepSupervisionLoss(nn.Module):
         self.weights = None if weights is None else tuple(float(w) for w in weights)
 
     def forward(
-        self, logits: Tensor | Sequence[Tensor], target: Tensor, mask: Tensor | None = None, step: int = 0
+        self, logits: Tensor | Sequence[Tensor], target: Tensor, mask: Tensor | None = None, step: float = 0
     ) -> LossTerms:
         """The total over heads and each named term summed over heads with the same weights.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from medseg.losses.checks import Absent, Activation, Reduction
+from medseg.losses.class_weights import ClassWeight
 from medseg.losses.functional_module import RegionSumsLoss
 from medseg.losses.region_sums import region_sums
 from medseg.losses.tversky import tversky_of
@@ -102,7 +103,7 @@ class DiceLoss(RegionSumsLoss):
         batch: bool = False,
         activation: Activation | None = None,
         include_background: bool = True,
-        class_weight: Sequence[float] | Tensor | None = None,
+        class_weight: ClassWeight = None,
         reduction: Reduction = "mean",
         ignore_index: int | None = None,
     ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from medseg.losses.checks import Absent, Activation
+from medseg.losses.class_weights import ClassWeight
 from medseg.losses.cross_entropy import cross_entropy_of
 from medseg.losses.dice import dice_of
 from medseg.losses.functional_module import WeightedPartsLoss
@@ -117,7 +118,7 @@ class DiceCELoss(WeightedPartsLoss):
         label_smoothing: float = 0.0,
         activation: Activation | None = None,
         include_background: bool = True,
-        class_weight: Sequence[float] | Tensor | None = None,
+        class_weight: ClassWeight = None,
         ignore_index: int | None = None,
     ) -> None:
         super().__init__(locals())

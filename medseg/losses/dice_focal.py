@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from medseg.losses.checks import Absent, Activation
+from medseg.losses.class_weights import ClassWeight
 from medseg.losses.dice import dice_of
 from medseg.losses.focal import focal_of, focal_wanted
 from medseg.losses.functional_module import WeightedPartsLoss
@@ -119,7 +120,7 @@ class DiceFocalLoss(WeightedPartsLoss):
         batch: bool = False,
         activation: Activation | None = None,
         include_background: bool = True,
-        class_weight: Sequence[float] | Tensor | None = None,
+        class_weight: ClassWeight = None,
         ignore_index: int | None = None,
     ) -> None:
         focal_wanted(gamma)

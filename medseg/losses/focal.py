@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from medseg.losses.checks import Activation, Denominator, Reduction
+from medseg.losses.class_weights import ClassWeight
 from medseg.losses.cross_entropy import voxel_weights
 from medseg.losses.functional_module import RegionSumsLoss
 from medseg.losses.reduce import over_samples
@@ -127,7 +128,7 @@ class FocalLoss(RegionSumsLoss):
         denominator: Denominator = "mask",
         activation: Activation | None = None,
         include_background: bool = True,
-        class_weight: Sequence[float] | Tensor | None = None,
+        class_weight: ClassWeight = None,
         reduction: Reduction = "mean",
         ignore_index: int | None = None,
     ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from medseg.losses.checks import Absent, Activation, Reduction
+from medseg.losses.class_weights import ClassWeight
 from medseg.losses.functional_module import RegionSumsLoss
 from medseg.losses.region_sums import region_sums
 from medseg.losses.tversky import tversky_of
@@ -87,7 +88,7 @@ class FocalTverskyLoss(RegionSumsLoss):
         batch: bool = False,
         activation: Activation | None = None,
         include_background: bool = True,
-        class_weight: Sequence[float] | Tensor | None = None,
+        class_weight: ClassWeight = None,
         reduction: Reduction = "mean",
         ignore_index: int | None = None,
     ) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg.losses.checks import Absent, Activation, Denominator, Reduction, check_choice
+from medseg.losses.class_weights import WeightScheme
 from medseg.losses.region_sums import region_sums
 from medseg.losses.terms import LossTerms
 from medseg.losses.wanted import RegionSums, Wanted
@@ -31,7 +32,8 @@ class FunctionLoss(nn.Module):
         activation: "softmax" (default for K > 1), "sigmoid" (default for K = 1), or "none" where the input is
             probabilities already.
         include_background: False leaves class 0 out.
-        class_weight: (K,) weights of the mean over classes, class 0 included whatever include_background says.
+        class_weight: (K,) weights of the mean over classes, class 0 included whatever include_background says; or
+            "inverse_frequency" or "effective_number", which `fit_to_task` turns into weights (see `class_weights`).
         reduction: "mean" over samples; "sum"; "none" gives the values per sample and class (B, K).
         ignore_index: Voxels of this label are masked out. It means nothing for probabilities of K > 1.
     """
@@ -48,13 +50,22 @@ class FunctionLoss(nn.Module):
             value = arguments[name]
             if name in _CHOICES:
                 check_choice(name, value, _CHOICES[name])
-            if name == "class_weight" and value is not None:
+            if name == "class_weight" and isinstance(value, str):
+                check_choice(name, value, WeightScheme)
+            if name == "class_weight" and value is not None and not isinstance(value, str):
                 self.register_buffer(name, torch.as_tensor(value, dtype=torch.float32), persistent=False)
             else:
                 setattr(self, name, value)
 
     def arguments(self) -> dict[str, Any]:
-        """The keyword arguments of the function."""
+        """The keyword arguments of the function.
+
+        Raises:
+            ValueError: `class_weight` still names a scheme.
+        """
+        scheme = getattr(self, "class_weight", None)
+        if isinstance(scheme, str):
+            raise ValueError(f"class_weight {scheme!r} needs the voxels of each class: see medseg.losses.fit_to_task")
         return {name: getattr(self, name) for name in self._names}
 
     def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -63,7 +74,7 @@ class FunctionLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """The arguments, for `print`."""
-        return ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self._names)
 
 
 class RegionSumsLoss(FunctionLoss):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from medseg.losses.boundary_band import window_min
 from medseg.losses.checks import Activation, Reduction
+from medseg.losses.class_weights import ClassWeight
 from medseg.losses.fields import fields_of
 from medseg.losses.functional_module import FunctionLoss
 from medseg.losses.precision import full_precision
@@ -95,7 +96,7 @@ class GradientLoss(FunctionLoss):
         sparsity: float = 0.01,
         activation: Activation | None = None,
         include_background: bool = True,
-        class_weight: Sequence[float] | Tensor | None = None,
+        class_weight: ClassWeight = None,
         reduction: Reduction = "mean",
         ignore_index: int | None = None,
     ) -> None:

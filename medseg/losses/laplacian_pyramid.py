@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from medseg.losses.checks import Activation, Reduction
+from medseg.losses.class_weights import ClassWeight
 from medseg.losses.fields import fields_of
 from medseg.losses.functional_module import FunctionLoss
 from medseg.losses.precision import full_precision
@@ -124,7 +125,7 @@ class LaplacianPyramidLoss(FunctionLoss):
         levels: int = 5,
         activation: Activation | None = None,
         include_background: bool = True,
-        class_weight: Sequence[float] | Tensor | None = None,
+        class_weight: ClassWeight = None,
         reduction: Reduction = "mean",
         ignore_index: int | None = None,
     ) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from medseg.losses.checks import Absent, Activation, Reduction, activation_for, check_choice
+from medseg.losses.class_weights import ClassWeight
 from medseg.losses.fields import fields_of
 from medseg.losses.functional_module import FunctionLoss
 from medseg.losses.precision import full_precision
@@ -102,7 +103,7 @@ class LovaszLoss(FunctionLoss):
         absent: Absent = "skip",
         activation: Activation | None = None,
         include_background: bool = True,
-        class_weight: Sequence[float] | Tensor | None = None,
+        class_weight: ClassWeight = None,
         reduction: Reduction = "mean",
         ignore_index: int | None = None,
     ) -> None:

@@ -17,6 +17,7 @@ from medseg.losses.checks import (
     class_tensor,
     plain,
 )
+from medseg.losses.class_weights import ClassWeight
 from medseg.losses.functional_module import FunctionLoss
 from medseg.losses.points import Corners, draw_points
 from medseg.losses.precision import full_precision
@@ -37,7 +38,7 @@ def point_sampled_loss(
     ce_weight: float = 5.0,
     dice_weight: float = 5.0,
     seed: int = 0,
-    step: int = 0,
+    step: float = 0,
     include_background: bool = True,
     class_weight: Sequence[float] | Tensor | None = None,
     reduction: Reduction = "mean",
@@ -158,7 +159,7 @@ class PointSampledLoss(FunctionLoss):
         dice_weight: float = 5.0,
         seed: int = 0,
         include_background: bool = True,
-        class_weight: Sequence[float] | Tensor | None = None,
+        class_weight: ClassWeight = None,
         reduction: Reduction = "mean",
         ignore_index: int | None = None,
     ) -> None:
@@ -169,6 +170,6 @@ class PointSampledLoss(FunctionLoss):
             )
         super().__init__({**locals(), "step": 0})
 
-    def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None, step: int = 0) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None, step: float = 0) -> Tensor:
         """The loss at the points of `step`."""
         return point_sampled_loss(logits, target, mask, **{**self.arguments(), "step": step})

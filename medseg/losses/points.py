@@ -8,9 +8,10 @@ from torch import Tensor
 __all__ = ["Corners", "draw_points"]
 
 
-def draw_points(count: int, dims: int, seed: int, step: int) -> Tensor:
-    """(count, dims) uniform points in [0, 1), a function of seed and step alone. float32, on the CPU."""
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+def draw_points(count: int, dims: int, seed: int, step: float) -> Tensor:
+    """(count, dims) uniform points in [0, 1), a function of seed and step alone. float32, on the CPU. Steps may be
+    fractions: those that differ by a thousandth draw apart."""
+    generator = torch.Generator().manual_seed((seed * 1_000_000_007 + round(1000 * step)) % 2**63)
     return torch.rand(count, dims, generator=generator)
 
 

@@ -32,7 +32,7 @@ class Ramp:
         if self.steps < 0:
             raise ValueError(f"steps must be 0 or more, not {self.steps}")
 
-    def __call__(self, step: int) -> float:
+    def __call__(self, step: float) -> float:
         """The weight at `step`."""
         if step >= self.begin + self.steps:
             return self.end

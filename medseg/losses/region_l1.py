@@ -10,6 +10,7 @@ from torch import Tensor
 
 from medseg.losses.boundary_band import boundary_band
 from medseg.losses.checks import Activation, Reduction, check_choice, check_mask, plain
+from medseg.losses.class_weights import ClassWeight
 from medseg.losses.fields import Fields, fields_of
 from medseg.losses.functional_module import FunctionLoss
 from medseg.losses.precision import full_precision
@@ -95,7 +96,7 @@ class RegionL1Loss(FunctionLoss):
         smooth: bool = False,
         activation: Activation | None = None,
         include_background: bool = True,
-        class_weight: Sequence[float] | Tensor | None = None,
+        class_weight: ClassWeight = None,
         reduction: Reduction = "mean",
         ignore_index: int | None = None,
     ) -> None:

@@ -55,7 +55,7 @@ class SampleRoutedLoss(nn.Module):
             }
         )
 
-    def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None, step: int = 0) -> LossTerms:
+    def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None, step: float = 0) -> LossTerms:
         """The total, and terms named "hard.…" and "soft.…" averaged over the samples of their kind.
 
         Each group is one pass. The terms of a kind that no sample is of are left out.

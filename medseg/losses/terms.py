@@ -26,7 +26,7 @@ def loss_terms(
     logits: Tensor,
     target: Tensor,
     mask: Tensor | None = None,
-    step: int = 0,
+    step: float = 0,
     *,
     name: str = "loss",
 ) -> LossTerms:

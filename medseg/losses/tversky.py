@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from medseg.losses.checks import Absent, Activation, Reduction, check_choice
+from medseg.losses.class_weights import ClassWeight
 from medseg.losses.functional_module import RegionSumsLoss
 from medseg.losses.reduce import mean_of_classes
 from medseg.losses.region_sums import region_sums
@@ -116,7 +117,7 @@ class TverskyLoss(RegionSumsLoss):
         batch: bool = False,
         activation: Activation | None = None,
         include_background: bool = True,
-        class_weight: Sequence[float] | Tensor | None = None,
+        class_weight: ClassWeight = None,
         reduction: Reduction = "mean",
         ignore_index: int | None = None,
     ) -> None:

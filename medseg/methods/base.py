@@ -14,8 +14,8 @@ from medseg.networks.unet import NetworkOutput
 
 __all__ = ["Loss", "Method", "MethodOutput", "Models", "Progress", "loss_of", "parts", "supervised_output"]
 
-Loss = Callable[[Sequence[Tensor], Tensor, Tensor, int], LossTerms]
-"""`loss(heads, label, mask, thousandth)`: a segmentation loss inside a `medseg.losses.DeepSupervisionLoss`."""
+Loss = Callable[[Sequence[Tensor], Tensor, Tensor, float], LossTerms]
+"""`loss(heads, label, mask, thousandths)`: a segmentation loss inside a `medseg.losses.DeepSupervisionLoss`."""
 
 
 class Progress(NamedTuple):
@@ -77,9 +77,9 @@ class Method(Protocol):
 
 
 def loss_of(loss: Loss, output: NetworkOutput, label: Tensor, mask: Tensor, progress: Progress) -> LossTerms:
-    """`loss` of all heads of `output`. The step that scheduled losses see is the thousandth of the run, so that a
-    schedule means the same whatever the budget, also one in minutes."""
-    return loss((output.logits, *output.deep), label, mask, round(1000 * progress.share))
+    """`loss` of all heads of `output`. The step that scheduled losses see is in thousandths of the run, so that
+    a schedule means the same whatever the budget, also one in minutes."""
+    return loss((output.logits, *output.deep), label, mask, 1000 * progress.share)
 
 
 def supervised_output(loss: Loss, student: nn.Module, part: Labelled, progress: Progress) -> MethodOutput:
