@@ -1,4 +1,5 @@
-"""Grey values varied per sample and channel: gamma, contrast, brightness, blur, noise. Drawn apart from application."""
+"""Grey values varied per sample and channel: resolution, blur, gamma, contrast, brightness, bias field, noise. Drawn
+apart from application."""
 
 from __future__ import annotations
 
@@ -18,10 +19,10 @@ __all__ = ["IntensityAugment", "IntensityParameters", "apply_intensity"]
 
 @dataclass(frozen=True)
 class IntensityParameters:
-    """Of one batch, each (B, C): the identity is gamma 1, contrast 1, brightness 0, blur 0, noise 0.
+    """Of one batch, each (B, C): the identity is gamma 1, contrast 1, brightness 0, blur 0, noise 0, zoom 1, bias 0.
 
-    `noise` is the standard deviation; the noise itself is drawn by `noise_keys`, one (seed, step, sample, purpose)
-    a sample.
+    `noise` is the standard deviation, and `bias` the size of the field's logarithm; noise and field themselves are
+    drawn by `keys`, one (seed, step, sample, purpose) a sample.
     """
 
     gamma: Tensor
@@ -29,7 +30,9 @@ class IntensityParameters:
     brightness: Tensor
     blur: Tensor
     noise: Tensor
-    noise_keys: tuple[tuple[int, int, int, str], ...]
+    zoom: Tensor
+    bias: Tensor
+    keys: tuple[tuple[int, int, int, str], ...]
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,10 @@ class IntensityAugment:
         brightness: largest shift.
         blur: largest standard deviation of a Gaussian, in voxels.
         noise: largest standard deviation of Gaussian noise.
-        share: the share of samples that each of the five is applied to, drawn one by one.
+        zoom: largest factor by which the resolution is lowered; 1 is off.
+        bias: largest standard deviation of the logarithm of a smooth field that multiplies what lies above the
+            sample's minimum, as the coils of an MRI scanner do; 0 is off.
+        share: the share of samples that each of the seven is applied to, drawn one by one.
     """
 
     gamma: tuple[float, float] = (0.7, 1.5)
@@ -50,19 +56,21 @@ class IntensityAugment:
     brightness: float = 0.2
     blur: float = 1.0
     noise: float = 0.15
+    zoom: float = 1.0
+    bias: float = 0.0
     share: float = 0.4
 
     def draw(self, seed: int, step: int, slots: Sequence[int], channels: int, purpose: str) -> IntensityParameters:
         """Parameters for the samples of these slots (places in the step's batch), a pure function of (seed, step, slot,
         purpose)."""
         rows = [self._row(generator(seed, step, i, f"{purpose} intensity"), channels) for i in slots]
-        gamma, contrast, brightness, blur, noise = torch.from_numpy(np.stack(rows, axis=1)).float()
-        keys = tuple((seed, step, i, f"{purpose} noise") for i in slots)
-        return IntensityParameters(gamma, contrast, brightness, blur, noise, keys)
+        gamma, contrast, brightness, blur, noise, zoom, bias = torch.from_numpy(np.stack(rows, axis=1)).float()
+        keys = tuple((seed, step, i, purpose) for i in slots)
+        return IntensityParameters(gamma, contrast, brightness, blur, noise, zoom, bias, keys)
 
     def _row(self, random: np.random.Generator, channels: int) -> np.ndarray:
-        """(5, C)"""
-        wanted = random.random((5, channels)) < self.share
+        """(7, C)"""
+        wanted = random.random((7, channels)) < self.share
         values = np.stack(
             [
                 np.exp(random.uniform(math.log(self.gamma[0]), math.log(self.gamma[1]), channels)),
@@ -70,9 +78,11 @@ class IntensityAugment:
                 random.uniform(-self.brightness, self.brightness, channels),
                 random.uniform(0, self.blur, channels),
                 random.uniform(0, self.noise, channels),
+                random.uniform(1, self.zoom, channels),
+                random.uniform(0, self.bias, channels),
             ]
         )
-        return np.where(wanted, values, np.array([1.0, 1.0, 0.0, 0.0, 0.0])[:, None])
+        return np.where(wanted, values, np.array([1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0])[:, None])
 
 
 def apply_intensity(image: Tensor, parameters: IntensityParameters) -> Tensor:
@@ -80,8 +90,10 @@ def apply_intensity(image: Tensor, parameters: IntensityParameters) -> Tensor:
     p = parameters
     result = image.clone(memory_format=torch.contiguous_format)
     for b in range(image.shape[0]):
-        for c in range(image.shape[1]):  # one at a time: most samples need few of the five
+        for c in range(image.shape[1]):  # one at a time: most samples need few of the seven
             x = result[b, c]
+            if p.zoom[b, c] > 1:
+                x = _coarsened(x, float(p.zoom[b, c]))
             if p.blur[b, c] > 0:
                 x = _blurred(x, float(p.blur[b, c]))
             if p.gamma[b, c] != 1:
@@ -92,13 +104,31 @@ def apply_intensity(image: Tensor, parameters: IntensityParameters) -> Tensor:
                 mean = x.mean()
                 x = (x - mean) * float(p.contrast[b, c]) + mean
             x = x + float(p.brightness[b, c])
+            seed, step, sample, purpose = p.keys[b]
+            if p.bias[b, c] > 0:
+                random = torch_generator(seed, step, sample, f"{purpose} bias {c}", image.device)
+                x = _biased(x, float(p.bias[b, c]), random)
             if p.noise[b, c] > 0:
-                seed, step, sample, purpose = p.noise_keys[b]
-                random = torch_generator(seed, step, sample, f"{purpose} {c}", image.device)
+                random = torch_generator(seed, step, sample, f"{purpose} noise {c}", image.device)
                 noise = torch.randn(x.shape, generator=random, device=image.device, dtype=torch.float32)
                 x = x + float(p.noise[b, c]) * noise
             result[b, c] = x
     return result
+
+
+def _coarsened(x: Tensor, zoom: float) -> Tensor:
+    """(D, H, W) at a resolution lower by `zoom`, on the same voxels: nearest down, linear up."""
+    low = [max(1, round(n / zoom)) for n in x.shape]
+    coarse = F.interpolate(x[None, None].float(), low, mode="nearest")
+    return F.interpolate(coarse, tuple(x.shape), mode="trilinear", align_corners=False)[0, 0]
+
+
+def _biased(x: Tensor, size: float, random: torch.Generator) -> Tensor:
+    """(D, H, W) with what lies above its minimum multiplied by the exponential of a smooth field."""
+    coarse = torch.randn((1, 1, 4, 4, 4), generator=random, device=x.device)
+    field = F.interpolate(coarse, tuple(x.shape), mode="trilinear", align_corners=True)[0, 0]
+    low = x.min()
+    return (x - low) * (size * field).exp() + low
 
 
 def _blurred(x: Tensor, sigma: float) -> Tensor:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from medseg.augment.geometry import GeometryAugment, apply_geometry
 from medseg.augment.intensity import IntensityAugment, apply_intensity
+from medseg.augment.targets import Targets
 
-__all__ = ["Augment", "Batch", "Labelled", "Unlabelled"]
+__all__ = ["Augment", "Batch", "DrawKey", "Labelled", "Unlabelled"]
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """`image` (B, C, D, H, W) in the training view, `weak` the same geometry with its own grey values, `label` and
-    `mask` (B, 1, D, H, W): class indices (int64) and where they hold (bool)."""
+    """`image` (B, C, D, H, W) in the training view and `weak`, the same geometry with its own grey values; `label` as
+    `Batch.targets` forms it: class indices (B, 1, D, H, W) int64, probabilities or regions (B, K, D, H, W); `mask`
+    (B, 1, D, H, W) bool: where it holds; `annotated` (B, K, 1, 1, 1) bool: of which outputs it speaks, None: of all."""
 
     image: Tensor
     weak: Tensor
     label: Tensor
     mask: Tensor
+    annotated: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,21 @@ class Unlabelled:
     mask: Tensor
 
 
+class DrawKey(NamedTuple):
+    """What a method's own randomness is a function of, beside sample and purpose."""
+
+    seed: int
+    step: int
+
+
 @dataclass(frozen=True)
 class Batch:
     """What a method gets for one step, on the device."""
 
     labelled: Labelled
     unlabelled: Unlabelled | None
+    targets: Targets
+    key: DrawKey
 
 
 class Augment:
@@ -49,6 +62,7 @@ class Augment:
     Args:
         seed: of the run.
         spacing: mm along the patch's axes, so that rotations are rotations in mm.
+        targets: the form of labels that losses take.
         geometry: drawn once a sample, the same for its image, label, mask and both views.
         intensity: of the labelled training view.
         strong: of the unlabelled strong view. The weak view keeps its grey values.
@@ -58,12 +72,14 @@ class Augment:
         self,
         seed: int,
         spacing: Sequence[float],
+        targets: Targets,
         geometry: GeometryAugment | None = None,
         intensity: IntensityAugment | None = None,
         strong: IntensityAugment | None = None,
     ) -> None:
         self.seed = seed
         self.spacing = tuple(spacing)
+        self.targets = targets
         self.geometry = geometry or GeometryAugment()
         self.intensity = intensity or IntensityAugment()
         self.strong = strong or IntensityAugment(
@@ -72,26 +88,28 @@ class Augment:
 
     @torch.no_grad()
     def __call__(self, labelled: Mapping[str, Tensor], unlabelled: Mapping[str, Tensor] | None, step: int) -> Batch:
-        """The batch of `step` from raw patches `image`, `label`, `mask`. A pure function of (seed, step, slot).
-
-        `slot` (B,) is each patch's place in the step's batch, by which its randomness is drawn: a part of a batch, on
-        another process, becomes what it becomes in the whole. Without it patches are taken to be the whole batch.
-        """
+        """The batch of `step` from raw patches `image`, `label`, `mask`, and where cases are annotated in part
+        `annotated` (B, classes) bool. A pure function of (seed, step)."""
         image, label, mask = self._warp(labelled, step, "labelled")
-        varied = self._vary(image, step, _slots(labelled), "labelled", self.intensity)
-        # what is not known has no class index that a loss could look up
-        first = Labelled(varied, image, label.masked_fill(~mask, 0).long(), mask)
+        varied = self._vary(image, step, "labelled", self.intensity)
+        if not label.is_floating_point():
+            # what is not known has no class index that a loss could look up
+            label = label.masked_fill(~mask, 0).long()
+        annotated = self.targets.annotated(labelled["annotated"]) if "annotated" in labelled else None
+        first = Labelled(varied, image, self.targets.of(label), mask, annotated)
+        key = DrawKey(self.seed, step)
         if unlabelled is None:
-            return Batch(first, None)
+            return Batch(first, None, self.targets, key)
         # whatever stands in the place of a label must have no influence; nowhere is background known to continue
-        nothing = {**unlabelled, "label": torch.ones_like(unlabelled["label"])}
+        nothing = {**unlabelled, "label": torch.ones_like(unlabelled["mask"], dtype=torch.uint8)}
         weak, _, inside = self._warp(nothing, step, "unlabelled")
-        strong = self._vary(weak, step, _slots(unlabelled), "unlabelled", self.strong)
-        return Batch(first, Unlabelled(weak, strong, inside))
+        second = Unlabelled(weak, self._vary(weak, step, "unlabelled", self.strong), inside)
+        return Batch(first, second, self.targets, key)
 
     def _warp(self, raw: Mapping[str, Tensor], step: int, purpose: str) -> tuple[Tensor, Tensor, Tensor]:
-        matrices = self.geometry.draw(self.seed, step, _slots(raw), self.spacing, purpose)
-        return apply_geometry(raw["image"], raw["label"], raw["mask"], matrices)
+        of = (self.seed, step, len(raw["image"]), self.spacing, purpose)
+        bends = self.geometry.draw_bends(*of)
+        return apply_geometry(raw["image"], raw["label"], raw["mask"], self.geometry.draw(*of), bends)
 
     def _vary(self, image: Tensor, step: int, slots: Sequence[int], purpose: str, how: IntensityAugment) -> Tensor:
         return apply_intensity(image, how.draw(self.seed, step, slots, image.shape[1], purpose))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from medseg.losses.checks import (
@@ -21,6 +21,7 @@ from medseg.losses.class_weights import ClassWeight
 from medseg.losses.functional_module import FunctionLoss
 from medseg.losses.points import Corners, draw_points
 from medseg.losses.precision import full_precision
+from medseg.losses.ranks import mean_over_ranks
 from medseg.losses.reduce import ratio
 
 __all__ = ["PointSampledLoss", "point_sampled_loss"]
@@ -69,7 +70,7 @@ def point_sampled_loss(
     values = counted * (ce_weight * ce + dice_weight * dice) / (ce_weight + dice_weight)
     if reduction == "none":
         return values
-    return values.sum() if reduction == "sum" else ratio(values.sum(), _mean_over_ranks(counted.sum()))
+    return values.sum() if reduction == "sum" else ratio(values.sum(), mean_over_ranks(counted.sum()))
 
 
 def _at_points(
@@ -107,15 +108,6 @@ def _present(target: Tensor, mask: Tensor | None, classes: int, ignore_index: in
         there = target[:, [label]] > 0 if target.shape[1] == classes else target == label
         found.append((there if kept is None else there & kept).flatten(1).any(1))
     return torch.stack(found, 1)
-
-
-def _mean_over_ranks(count: Tensor) -> Tensor:
-    """The mean of `count` over the processes of a run: dividing by it weighs all their masks alike."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return count
-    count = count.clone()
-    distributed.all_reduce(count)
-    return count / distributed.get_world_size()
 
 
 class PointSampledLoss(FunctionLoss):

@@ -8,11 +8,22 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from medseg.augment import Batch, Labelled
+from medseg.augment import Batch, Unlabelled
 from medseg.losses import LossTerms
+from medseg.methods.annotation import only_annotated
 from medseg.networks.unet import NetworkOutput
 
-__all__ = ["Loss", "Method", "MethodOutput", "Models", "Progress", "loss_of", "parts", "supervised_output"]
+__all__ = [
+    "Loss",
+    "Method",
+    "MethodOutput",
+    "Models",
+    "Progress",
+    "loss_of",
+    "parts",
+    "supervised_output",
+    "unlabelled_part",
+]
 
 Loss = Callable[[Sequence[Tensor], Tensor, Tensor, float], LossTerms]
 """`loss(heads, label, mask, thousandths)`: a segmentation loss inside a `medseg.losses.DeepSupervisionLoss`."""
@@ -36,6 +47,16 @@ class Models:
 
     students: tuple[nn.Module, ...]
     teacher: nn.Module | None = None
+
+    def the_teacher(self) -> nn.Module:
+        """The teacher.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.teacher is None:
+            raise ValueError("the method needs a teacher and there is none")
+        return self.teacher
 
 
 @dataclass(frozen=True)
@@ -76,16 +97,41 @@ class Method(Protocol):
         ...
 
 
-def loss_of(loss: Loss, output: NetworkOutput, label: Tensor, mask: Tensor, progress: Progress) -> LossTerms:
-    """`loss` of all heads of `output`. The step that scheduled losses see is in thousandths of the run, so that
+def loss_of(
+    loss: Loss,
+    output: NetworkOutput,
+    label: Tensor,
+    mask: Tensor,
+    progress: Progress,
+    annotated: Tensor | None = None,
+    overlapping: bool = False,
+) -> LossTerms:
+    """`loss` of all heads of `output`; of outputs that the label does not speak of nothing is learned (see
+    `only_annotated`). The step that scheduled losses see is in thousandths of the run, so that
     a schedule means the same whatever the budget, also one in minutes."""
-    return loss((output.logits, *output.deep), label, mask, 1000 * progress.share)
+    heads: Sequence[Tensor] = (output.logits, *output.deep)
+    if annotated is not None:
+        heads = [only_annotated(head, annotated, overlapping) for head in heads]
+    return loss(heads, label, mask, 1000 * progress.share)
 
 
-def supervised_output(loss: Loss, student: nn.Module, part: Labelled, progress: Progress) -> MethodOutput:
+def supervised_output(loss: Loss, student: nn.Module, batch: Batch, progress: Progress) -> MethodOutput:
     """The labelled term, which is the same for every method: `loss` of the student on the labelled training view."""
-    found = loss_of(loss, student(part.image), part.label, part.mask, progress)
+    part = batch.labelled
+    overlapping = bool(batch.targets.regions)
+    found = loss_of(loss, student(part.image), part.label, part.mask, progress, part.annotated, overlapping)
     return MethodOutput({"labelled": found.total}, {}, parts("labelled", found))
+
+
+def unlabelled_part(batch: Batch) -> Unlabelled:
+    """The unlabelled part of a batch.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if batch.unlabelled is None:
+        raise ValueError("the method needs unlabelled images and the batch has none")
+    return batch.unlabelled
 
 
 def parts(name: str, found: LossTerms) -> dict[str, Tensor | float]:

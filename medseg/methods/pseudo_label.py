@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import torch
-
 from medseg.augment import Batch
-from medseg.methods.base import Loss, MethodOutput, Models, Progress, loss_of, parts, supervised_output
+from medseg.losses.ranks import mean_over_ranks
+from medseg.methods.base import (
+    Loss,
+    MethodOutput,
+    Models,
+    Progress,
+    loss_of,
+    parts,
+    supervised_output,
+    unlabelled_part,
+)
 from medseg.methods.ramps import Ramp
+from medseg.methods.teaching import taught
 
 __all__ = ["PseudoLabel"]
 
 
 class PseudoLabel:
-    """FixMatch (Sohn et al. 2020) in volumes, with an averaged teacher (Tarvainen & Valpola 2017): the segmentation
-    loss under the mask of confident voxels.
+    """The teacher labels the weak view; the student learns the strong view where the teacher is confident.
 
-    Cost: a student forward and backward on each part and a teacher forward on the unlabelled one.
+    Source: FixMatch (Sohn et al. 2020, arXiv:2001.07685) in volumes, with an averaged teacher (Tarvainen & Valpola
+        2017, arXiv:1703.01780)
+
+    Cost: a student forward and backward on each part and a teacher forward on the unlabelled one
 
     Args:
         loss: of the network's heads against label and mask; the same for true and for pseudo-labels.
@@ -41,26 +52,17 @@ class PseudoLabel:
         The unlabelled term is scaled by the share of voxels kept: for the cross entropy this is the mean over all
         voxels (FixMatch, eq. 4), so that a handful of confident voxels does not get the weight of a volume.
         """
-        output = supervised_output(self.loss, models.students[0], batch.labelled, progress)
+        output = supervised_output(self.loss, models.students[0], batch, progress)
         weight = self.ramp(progress)
         output.diagnostics["ramp"] = weight
         if weight == 0:
             return output
-        part = batch.unlabelled
-        if part is None or models.teacher is None:
-            raise ValueError("pseudo_label needs unlabelled images and a teacher")
-        with torch.no_grad():
-            probability, label = models.teacher(part.weak).float().softmax(1).max(1, keepdim=True)
-            kept = (probability >= self.threshold) & part.mask
-            share = kept.sum() / part.mask.sum().clamp_min(1)
-        found = loss_of(self.loss, models.students[0](part.strong), label, kept, progress)
+        part = unlabelled_part(batch)
+        pseudo = taught(models.the_teacher(), part, batch.targets, self.threshold)
+        share = mean_over_ranks(pseudo.kept.sum().float()) / mean_over_ranks(part.mask.sum().float()).clamp_min(1)
+        found = loss_of(self.loss, models.students[0](part.strong), pseudo.label, pseudo.kept, progress)
         output.terms["unlabelled"] = share * found.total
         output.weights["unlabelled"] = weight
         output.diagnostics.update(parts("unlabelled", found))
-        output.diagnostics.update(
-            {
-                "kept_share": share,
-                "kept_foreground_share": (kept & (label > 0)).sum() / kept.sum().clamp_min(1),
-            }
-        )
+        output.diagnostics.update(pseudo.shares(part.mask))
         return output

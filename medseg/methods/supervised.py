@@ -24,4 +24,4 @@ class Supervised:
 
     def losses(self, batch: Batch, models: Models, progress: Progress) -> MethodOutput:
         """The term `labelled`."""
-        return supervised_output(self.loss, models.students[0], batch.labelled, progress)
+        return supervised_output(self.loss, models.students[0], batch, progress)

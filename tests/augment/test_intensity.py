@@ -12,13 +12,13 @@ from torch import Tensor
 
 from medseg.augment import IntensityAugment, IntensityParameters, apply_intensity
 
-FIELDS = ("gamma", "contrast", "brightness", "blur", "noise")
-IDENTITY = {"gamma": 1.0, "contrast": 1.0, "brightness": 0.0, "blur": 0.0, "noise": 0.0}
+FIELDS = ("gamma", "contrast", "brightness", "blur", "noise", "zoom", "bias")
+IDENTITY = {"gamma": 1.0, "contrast": 1.0, "brightness": 0.0, "blur": 0.0, "noise": 0.0, "zoom": 1.0, "bias": 0.0}
 
 
 def parameters(samples: int = 1, channels: int = 1, **values: float) -> IntensityParameters:
     tensors = {name: torch.full((samples, channels), value) for name, value in (IDENTITY | values).items()}
-    return IntensityParameters(**tensors, noise_keys=tuple((0, 0, i, "noise") for i in range(samples)))
+    return IntensityParameters(**tensors, keys=tuple((0, 0, i, "noise") for i in range(samples)))
 
 
 def volume(samples: int = 1, channels: int = 1, shape: tuple[int, int, int] = (8, 9, 7)) -> Tensor:
@@ -34,7 +34,7 @@ def test_parameters_are_a_function_of_seed_step_and_sample(seed: int, step: int,
         values = getattr(one, name)
         assert values.shape == (samples, channels)
         assert torch.equal(values, getattr(more, name)[:samples])
-    assert one.noise_keys == more.noise_keys[:samples]
+    assert one.keys == more.keys[:samples]
     for name, (low, high) in {
         "gamma": augment.gamma,
         "contrast": augment.contrast,
@@ -51,17 +51,17 @@ def test_samples_steps_seeds_purposes_and_channels_differ() -> None:
     keys = [(0, 0, "x"), (1, 0, "x"), (0, 1, "x"), (0, 0, "y")]
     gammas = torch.cat([augment.draw(seed, step, range(2), 2, purpose).gamma for seed, step, purpose in keys])
     assert len(gammas.unique()) == gammas.numel()
-    noises = {key for seed, step, purpose in keys for key in augment.draw(seed, step, range(2), 2, purpose).noise_keys}
+    noises = {key for seed, step, purpose in keys for key in augment.draw(seed, step, range(2), 2, purpose).keys}
     assert len(noises) == 2 * len(keys)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_each_of_the_five_is_applied_to_its_share(share: float) -> None:
-    drawn = IntensityAugment(share=share).draw(0, 0, range(500), 1, "x")
+def test_each_of_them_is_applied_to_its_share(share: float) -> None:
+    drawn = IntensityAugment(share=share, zoom=2.0, bias=0.5).draw(0, 0, range(500), 1, "x")
     applied = torch.stack([getattr(drawn, name) != IDENTITY[name] for name in FIELDS]).float()[:, :, 0]
-    assert applied.mean(1).numpy() == pytest.approx(np.full(5, share), abs=0.08)
+    assert applied.mean(1).numpy() == pytest.approx(np.full(7, share), abs=0.08)
     if share == 0.3:  # one by one, not together
-        assert np.corrcoef(applied)[np.triu_indices(5, 1)] == pytest.approx(np.zeros(10), abs=0.15)
+        assert np.corrcoef(applied)[np.triu_indices(7, 1)] == pytest.approx(np.zeros(21), abs=0.15)
 
 
 def test_the_identity_gives_the_input_back_to_the_bit() -> None:
@@ -121,7 +121,7 @@ def test_noise_has_its_standard_deviation_and_its_own_key() -> None:
     assert torch.equal(result, apply_intensity(image, drawn))
     different = [noise[0, 0], noise[0, 1], noise[1, 0], noise[1, 1]]
     assert all(abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.1 for a in different for b in different if a is not b)
-    elsewhere = apply_intensity(image, replace(drawn, noise_keys=((9, 0, 0, "noise"), drawn.noise_keys[1])))
+    elsewhere = apply_intensity(image, replace(drawn, keys=((9, 0, 0, "noise"), drawn.keys[1])))
     assert not torch.equal(elsewhere[0], result[0])
     assert torch.equal(elsewhere[1], result[1])
 
@@ -132,12 +132,12 @@ def test_each_sample_and_channel_has_its_own_parameters() -> None:
     together = apply_intensity(image, drawn)
     for i in range(3):
         alone = IntensityParameters(
-            **{name: getattr(drawn, name)[i : i + 1] for name in FIELDS}, noise_keys=drawn.noise_keys[i : i + 1]
+            **{name: getattr(drawn, name)[i : i + 1] for name in FIELDS}, keys=drawn.keys[i : i + 1]
         )
         assert torch.equal(apply_intensity(image[i : i + 1], alone)[0], together[i])
     first = apply_intensity(
         image[:, :1],
-        IntensityParameters(**{name: getattr(drawn, name)[:, :1] for name in FIELDS}, noise_keys=drawn.noise_keys),
+        IntensityParameters(**{name: getattr(drawn, name)[:, :1] for name in FIELDS}, keys=drawn.keys),
     )
     assert torch.equal(first[:, 0], together[:, 0])
 

@@ -6,6 +6,7 @@ import copy
 import inspect
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import medseg.methods
-from medseg.augment import Augment, Batch
+from medseg.augment import Augment, Batch, Targets
 from medseg.data.loader import RawBatch
 from medseg.engine.iteration import Iteration
 from medseg.engine.precision import Autocast
@@ -28,9 +29,13 @@ METHODS = {
     if name in medseg.methods.__all__ and inspect.isclass(member) and hasattr(member, "losses") and member is not Method
 }
 # What lets a network of random weights learn from unlabelled images: no threshold that it cannot reach.
-OPTIONS: dict[str, dict[str, Any]] = {"PseudoLabel": {"threshold": 0.0}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "PseudoLabel": {"threshold": 0.0},
+    "CrossPseudo": {"threshold": 0.0},
+    "ConsistentCopyPaste": {"threshold": 0.0},
+}
 # Where the ramp is 0, these are the supervised baseline itself; others add terms of labelled images.
-IS_SUPERVISED_AT_0 = {"Supervised", "PseudoLabel"}
+IS_SUPERVISED_AT_0 = {"Supervised", "PseudoLabel", "MeanTeacher", "CrossPseudo", "CopyPaste", "ConsistentCopyPaste"}
 SEMI = [name for name, method in METHODS.items() if method.needs_unlabelled]
 HALF = Progress(50, 100)
 SHAPE = (16, 16, 8)
@@ -75,7 +80,8 @@ def raw_batch(step: int = 0, samples: int = 2, channels: int = 1, classes: int =
 
 def batch_of(**sizes: int) -> Batch:
     raw = raw_batch(**sizes)
-    return Augment(0, (1.0, 1.0, 2.0))(raw["labelled"], raw["unlabelled"], 0)
+    targets = Targets(sizes.get("classes", 2))
+    return Augment(0, (1.0, 1.0, 2.0), targets)(raw["labelled"], raw["unlabelled"], 0)
 
 
 def models_of(method: Method, plan: Plan) -> Models:
@@ -91,7 +97,7 @@ def iteration_of(method: Method, plan: Plan, precision: str = "fp32") -> Iterati
         method,
         students,
         torch.optim.AdamW(list(parameters), lr=1e-2),
-        Augment(0, plan.spacing),
+        Augment(0, plan.spacing, Targets.of_plan(plan)),
         Autocast("cpu", precision),  # type: ignore[arg-type]
     )
 
@@ -114,7 +120,7 @@ def without_labels(batch: Batch) -> Batch:
     """What is left is what unlabelled images teach: an empty mask gives a labelled term 0 and no gradient."""
     labelled = copy.copy(batch.labelled)
     object.__setattr__(labelled, "mask", torch.zeros_like(labelled.mask))
-    return Batch(labelled, batch.unlabelled)
+    return replace(batch, labelled=labelled)
 
 
 def test_all_methods_are_found() -> None:
@@ -160,7 +166,8 @@ class TestEveryMethod:
         """Nothing drawn from global random state, nothing remembered, nothing changed."""
         method, batch = make(name), batch_of()
         models = models_of(method, plan_of(small_plan))
-        tensors = [tensor for part in (batch.labelled, batch.unlabelled) for tensor in vars(part).values()]
+        values = [value for part in (batch.labelled, batch.unlabelled) for value in vars(part).values()]
+        tensors = [value for value in values if value is not None]
         copies = [tensor.clone() for tensor in tensors]
         torch.manual_seed(1)
         first = method.losses(batch, models, HALF)
@@ -278,7 +285,7 @@ class TestEveryMethodThatUsesUnlabelledImages:
         assert batch.unlabelled is not None
         nowhere = copy.copy(batch.unlabelled)
         object.__setattr__(nowhere, "mask", torch.zeros_like(nowhere.mask))
-        total = method.losses(Batch(batch.labelled, nowhere), models, HALF).total()
+        total = method.losses(replace(batch, unlabelled=nowhere), models, HALF).total()
         assert total == 0
         total.backward()
         assert not any(gradient.any() for student in models.students for gradient in gradients(student))
@@ -287,7 +294,7 @@ class TestEveryMethodThatUsesUnlabelledImages:
         method, batch = make(name), batch_of()
         models = models_of(method, plan_of(small_plan))
         with pytest.raises(ValueError, match="unlabelled"):
-            method.losses(Batch(batch.labelled, None), models, HALF)
+            method.losses(replace(batch, unlabelled=None), models, HALF)
 
 
 def _storages(module: nn.Module) -> Iterator[int]:

@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg.augment import Batch, Labelled, Unlabelled
+from medseg.augment import Batch, DrawKey, Labelled, Targets, Unlabelled
 from medseg.losses import LossTerms
 from medseg.methods import Models, Progress, PseudoLabel, Ramp, Supervised
 from medseg.networks.unet import NetworkOutput
 
 SHAPE = (1, 1, 2, 2, 2)
+CLASSES = Targets(3)
+KEY = DrawKey(0, 0)
 FULL = Ramp(shape="constant")
 
 
@@ -43,7 +45,7 @@ def batch(weak: list[float], mask: list[bool] | None = None) -> Batch:
     image = torch.tensor(weak).view(SHAPE)
     inside = torch.tensor(mask or [True] * 8).view(SHAPE)
     ones = torch.ones(SHAPE)
-    return Batch(Labelled(ones, ones, ones.long(), ones.bool()), Unlabelled(image, image + 0.5, inside))
+    return Batch(Labelled(ones, ones, ones.long(), ones.bool()), Unlabelled(image, image + 0.5, inside), CLASSES, KEY)
 
 
 def logit(probability: float) -> float:
@@ -134,12 +136,12 @@ def test_the_labelled_term_is_of_the_training_view_under_its_mask() -> None:
     loss = Recorded()
     ones = torch.ones(SHAPE)
     part = Labelled(2 * ones, 3 * ones, 4 * ones.long(), ones.bool())
-    output = Supervised(loss).losses(Batch(part, None), Models((Fixed(1.0).train(),)), Progress(7, 9))
+    output = Supervised(loss).losses(Batch(part, None, CLASSES, KEY), Models((Fixed(1.0).train(),)), Progress(7, 9))
     heads, label, mask, step = loss.asked[0]
     assert heads[0][0, 1].unique().tolist() == [2]
     assert label is part.label
     assert mask is part.mask
-    assert step == 778  # thousandths of the run: schedules of losses do not depend on its length
+    assert step == pytest.approx(7000 / 9)  # thousandths of the run: schedules of losses do not depend on its length
     assert set(output.terms) == {"labelled"}
     assert output.diagnostics == {"labelled/part": output.terms["labelled"]}
 

@@ -1,0 +1,174 @@
+"""The flagship: copy-paste with pseudo-labels, agreement, intensity-remapped twins, feature consistency, entropy."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from medseg.augment import Batch, BoxMix, IntensityRemap, Labelled, Targets, apply_remap
+from medseg.losses import FeatureCosineLoss, entropy_loss
+from medseg.losses.checks import Activation
+from medseg.methods.base import Loss, MethodOutput, Models, Progress, loss_of, parts, unlabelled_part
+from medseg.methods.forward import forward_all
+from medseg.methods.mixing import Mixed, Pairs
+from medseg.methods.ramps import Ramp
+from medseg.methods.teaching import Taught, taught
+from medseg.networks.unet import NetworkOutput
+
+__all__ = ["ConsistentCopyPaste"]
+
+
+class ConsistentCopyPaste:
+    """Copy-paste with a teacher's labels where it agrees with itself, twins of other grey values, alike features.
+
+    Source: combines BCP (arXiv:2305.00673), FixMatch (arXiv:2001.07685), entropy minimisation (Grandvalet & Bengio
+        2005) and feature consistency; each term is named and can be switched off
+
+    Cost: before the ramp a supervised step. Then, with n labelled and m unlabelled images, a student forward and
+        backward on n + m images (m more with `whole`), all in one pass, and a teacher forward on m (2 m more with
+        `agreement`); twins double the student's images throughout
+
+    Args:
+        loss: of the network's heads against label and mask.
+        threshold: the teacher's probability from which on a voxel is kept.
+        components: whether only the largest component of each class of a pseudo-label is kept.
+        agreement: whether a voxel must have the same label, confidently, when the teacher sees it in the mixed images.
+        box: how large the box is; None mixes nothing, and the unlabelled image is learned as a whole.
+        whole: whether the unlabelled image is learned as a whole beside the mixed ones.
+        twins: the intensity remap of the twins; None makes none.
+        feature_weight: of the cosine between the features of images and twins, over known or kept foreground; 0 is off.
+        feature_stage: which of the network's features.
+        entropy_weight: of the entropy of the student on unlabelled voxels; 0 is off.
+        ramp: the weight of all that rests on unlabelled images, over the run.
+    """
+
+    students = 1
+    needs_teacher = True
+    needs_unlabelled = True
+
+    def __init__(
+        self,
+        loss: Loss,
+        threshold: float = 0.7,
+        components: bool = True,
+        agreement: bool = False,
+        box: BoxMix | None = BoxMix(),  # noqa: B008  # a frozen record
+        whole: bool = False,
+        twins: IntensityRemap | None = None,
+        feature_weight: float = 0.0,
+        feature_stage: str = "decoder0",
+        entropy_weight: float = 0.0,
+        ramp: Ramp | None = None,
+    ) -> None:
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold is a probability, found {threshold}")
+        if feature_weight and twins is None:
+            raise ValueError("feature_weight compares images with their twins: give twins an IntensityRemap")
+        if agreement and box is None:
+            raise ValueError("agreement is that of mixed images: give a box")
+        self.loss = loss
+        self.threshold = threshold
+        self.components = components
+        self.agreement = agreement
+        self.box = box
+        self.whole = whole or box is None
+        self.twins = twins
+        self.feature_weight = feature_weight
+        self.feature_stage = feature_stage
+        self.entropy_weight = entropy_weight
+        self.ramp = ramp or Ramp(weight=1.0, start=0.3, length=0.2)
+        self.cosine = FeatureCosineLoss()
+
+    def losses(self, batch: Batch, models: Models, progress: Progress) -> MethodOutput:
+        """The terms `labelled`, `mixed`, `whole`, those of their twins, `features` and `entropy`, as switched on."""
+        weight = self.ramp(progress)
+        views = {"labelled": _labelled(batch.labelled)} if weight == 0 or self.box is None else {}
+        output = MethodOutput({}, {}, {"ramp": weight})
+        pairs: Pairs | None = None
+        if weight:
+            part = unlabelled_part(batch)
+            pairs = Pairs.of(batch, self.box or BoxMix())
+            pseudo = taught(models.the_teacher(), part, batch.targets, self.threshold, self.components)
+            if self.agreement:
+                pseudo = self._agreed(pseudo, pairs, models.the_teacher(), batch.targets, output)
+            output.diagnostics.update(pseudo.shares(part.mask))
+            if self.box is not None:
+                views |= {"labelled": _labelled(pairs.alone), "mixed": pairs.mixed(pseudo, weight)}
+            if self.whole:
+                views["whole"] = Mixed(part.strong, pseudo.label, weight * pseudo.kept.float(), None)
+        views = {name: view for name, view in views.items() if len(view.image)}
+        images = {name: view.image for name, view in views.items()}
+        if self.twins is not None:
+            images |= {f"{name}_twin": self._twin(batch, name, view.image) for name, view in views.items()}
+        found = forward_all(models.students[0], images)
+        self._segmentation(output, views, found, batch.targets, progress)
+        self._features(output, views, found, batch.targets)
+        if weight and self.entropy_weight and pairs is not None:
+            self._entropy(output, pairs, found, weight, batch.targets)
+        return output
+
+    def _agreed(
+        self, pseudo: Taught, pairs: Pairs, teacher: nn.Module, targets: Targets, output: MethodOutput
+    ) -> Taught:
+        """The pseudo-label kept only where the teacher says the same of the mixed images, confidently too."""
+        m = len(pairs.box)
+        with torch.no_grad():
+            again = targets.pseudo(teacher(pairs.both(pairs.labelled.weak, pairs.unlabelled.weak)))
+            _, label = pairs.apart(again.label)
+            _, confidence = pairs.apart(again.confidence)
+            same = (label == pseudo.label[:m]).all(1, keepdim=True)
+            agreed = same & (confidence >= self.threshold)
+        inside = pairs.unlabelled.mask
+        output.diagnostics["agreement_share"] = (same & inside).sum() / inside.sum().clamp_min(1)
+        kept = pseudo.kept.clone()
+        kept[:m] &= agreed
+        return pseudo._replace(kept=kept)
+
+    def _twin(self, batch: Batch, name: str, image: Tensor) -> Tensor:
+        assert self.twins is not None
+        return apply_remap(image, self.twins.draw(*batch.key, len(image), image.shape[1], name))
+
+    def _segmentation(
+        self,
+        output: MethodOutput,
+        views: dict[str, Mixed],
+        found: dict[str, NetworkOutput],
+        targets: Targets,
+        progress: Progress,
+    ) -> None:
+        """Adds the loss of every view, weighed by its share of the images, so that the total is a mean over images."""
+        samples = sum(len(one.logits) for one in found.values())
+        for name, one in found.items():
+            view = views[name.removesuffix("_twin")]
+            terms = loss_of(self.loss, one, view.label, view.mask, progress, view.annotated, bool(targets.regions))
+            output.terms[name] = terms.total
+            output.weights[name] = len(one.logits) / samples
+            output.diagnostics.update(parts(name, terms))
+
+    def _features(
+        self, output: MethodOutput, views: dict[str, Mixed], found: dict[str, NetworkOutput], targets: Targets
+    ) -> None:
+        """Adds the distance of the features of images and twins, over foreground by its weight in the loss."""
+        if not self.feature_weight:
+            return
+        names = list(views)
+        features, twins = (
+            torch.cat([found[name + suffix].features[self.feature_stage] for name in names]) for suffix in ("", "_twin")
+        )
+        foreground = torch.cat([targets.foreground(views[name].label) * views[name].mask.float() for name in names])
+        output.terms["features"] = self.cosine(features, twins, foreground)
+        output.weights["features"] = self.feature_weight
+
+    def _entropy(
+        self, output: MethodOutput, pairs: Pairs, found: dict[str, NetworkOutput], weight: float, targets: Targets
+    ) -> None:
+        """Adds the entropy of the student on the voxels of the unlabelled images."""
+        mixed, m = found.get("mixed"), len(pairs.box)
+        logits = found["whole"].logits[:m] if mixed is None else pairs.apart(mixed.logits)[1]
+        activation: Activation = "sigmoid" if targets.regions else "softmax"
+        output.terms["entropy"] = entropy_loss(logits, pairs.unlabelled.mask, activation=activation)
+        output.weights["entropy"] = weight * self.entropy_weight
+
+
+def _labelled(part: Labelled) -> Mixed:
+    return Mixed(part.image, part.label, part.mask, part.annotated)

@@ -1,0 +1,85 @@
+"""Bidirectional copy-paste: boxes swapped between labelled and unlabelled images, with a teacher's labels."""
+
+from __future__ import annotations
+
+from medseg.augment import Batch, BoxMix
+from medseg.methods.base import (
+    Loss,
+    MethodOutput,
+    Models,
+    Progress,
+    loss_of,
+    parts,
+    supervised_output,
+    unlabelled_part,
+)
+from medseg.methods.forward import forward_all
+from medseg.methods.mixing import Pairs
+from medseg.methods.ramps import Ramp
+from medseg.methods.teaching import taught
+
+__all__ = ["CopyPaste"]
+
+
+class CopyPaste:
+    """A box of each labelled image and one of an unlabelled image change places; the teacher labels the unlabelled one.
+
+    Source: BCP (Bai et al. 2023, arXiv:2305.00673)
+
+    Cost: before the ramp a supervised step; then, with n labelled and m unlabelled images, a student forward and
+        backward on n + m images and a teacher forward on m
+
+    Args:
+        loss: of the network's heads against label and mask.
+        threshold: the teacher's probability from which on a voxel is kept; 0 keeps all (BCP).
+        components: whether only the largest component of each class is kept.
+        box: how large the box is.
+        ramp: the weight of pseudo-labelled voxels over the run; the published one ends at 0.5.
+        mixed_start: whether labelled images are mixed among themselves before the ramp (BCP's pre-training).
+    """
+
+    students = 1
+    needs_teacher = True
+    needs_unlabelled = True
+
+    def __init__(
+        self,
+        loss: Loss,
+        threshold: float = 0.0,
+        components: bool = True,
+        box: BoxMix | None = None,
+        ramp: Ramp | None = None,
+        mixed_start: bool = False,
+    ) -> None:
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold is a probability, found {threshold}")
+        self.loss = loss
+        self.threshold = threshold
+        self.components = components
+        self.box = box or BoxMix()
+        self.ramp = ramp or Ramp(weight=0.5, start=0.3, length=0.2)
+        self.mixed_start = mixed_start
+
+    def losses(self, batch: Batch, models: Models, progress: Progress) -> MethodOutput:
+        """The terms `labelled`, of images that have no partner, and `mixed`, of both directions."""
+        weight = self.ramp(progress)
+        if weight == 0:
+            start = batch if not self.mixed_start else Pairs.among_labelled(batch, self.box)
+            output = supervised_output(self.loss, models.students[0], start, progress)
+            output.diagnostics["ramp"] = weight
+            return output
+        part = unlabelled_part(batch)
+        pseudo = taught(models.the_teacher(), part, batch.targets, self.threshold, self.components)
+        pairs = Pairs.of(batch, self.box)
+        mixed = pairs.mixed(pseudo, weight)
+        found = forward_all(models.students[0], {"labelled": pairs.alone.image, "mixed": mixed.image})
+        output = MethodOutput({}, {}, {"ramp": weight, **pseudo.shares(part.mask)})
+        samples = len(pairs.alone.image) + len(mixed.image)
+        overlapping = bool(batch.targets.regions)
+        for name, view in (("labelled", pairs.alone), ("mixed", mixed)):
+            if name in found:
+                terms = loss_of(self.loss, found[name], view.label, view.mask, progress, view.annotated, overlapping)
+                output.terms[name] = terms.total
+                output.weights[name] = len(view.image) / samples
+                output.diagnostics.update(parts(name, terms))
+        return output

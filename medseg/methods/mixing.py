@@ -1,0 +1,88 @@
+"""Labelled and unlabelled images in pairs, and what becomes of them when a box changes places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from medseg.augment import Batch, BoxMix, Labelled, Unlabelled, mix, unmix
+from medseg.methods.base import unlabelled_part
+from medseg.methods.teaching import Taught
+
+__all__ = ["Mixed", "Pairs"]
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """The two images of each of m pairs after a box changed places, (2 m, ...): first the labelled images with a box of
+    the unlabelled ones, then the reverse. `mask` holds weights: 1 for what the ground truth says."""
+
+    image: Tensor
+    label: Tensor
+    mask: Tensor
+    annotated: Tensor | None
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Sample i of the labelled part with sample i of the unlabelled one, for as many as both have; `box` (m, 1, D, H,
+    W) is what changes places. `alone` are the labelled samples without a partner."""
+
+    labelled: Labelled
+    unlabelled: Unlabelled
+    box: Tensor
+    alone: Labelled
+
+    @classmethod
+    def of(cls, batch: Batch, box: BoxMix) -> Self:
+        """The pairs of a batch."""
+        part = unlabelled_part(batch)
+        m = min(len(batch.labelled.image), len(part.weak))
+        boxes = box.draw(*batch.key, m, part.weak.shape[2:], "mix").to(part.weak.device)
+        own = Unlabelled(part.weak[:m], part.strong[:m], part.mask[:m])
+        return cls(_some(batch.labelled, slice(m)), own, boxes, _some(batch.labelled, slice(m, None)))
+
+    @staticmethod
+    def among_labelled(batch: Batch, box: BoxMix) -> Batch:
+        """The batch with a box of each labelled image replaced by that of the next one, label and mask alike."""
+        one = batch.labelled
+        boxes = box.draw(*batch.key, len(one.image), one.image.shape[2:], "start mix").to(one.image.device)
+
+        def swapped(x: Tensor) -> Tensor:
+            return mix(x.roll(1, 0), x, boxes)
+
+        annotated = None if one.annotated is None else swapped(one.annotated)
+        return replace(
+            batch,
+            labelled=Labelled(swapped(one.image), swapped(one.weak), swapped(one.label), swapped(one.mask), annotated),
+        )
+
+    def mixed(self, pseudo: Taught, weight: float) -> Mixed:
+        """Both directions in the student's views, with voxels of the unlabelled images weighed by `weight` where they
+        are kept."""
+        m, a, b = len(self.box), self.labelled, self.unlabelled
+        known = a.mask.float()
+        return Mixed(
+            self.both(a.image, b.strong),
+            self.both(a.label, pseudo.label[:m].to(a.label.dtype)),
+            self.both(known, weight * pseudo.kept[:m].float()),
+            None if a.annotated is None else self.both(a.annotated, torch.ones_like(a.annotated)),
+        )
+
+    def both(self, a: Tensor, b: Tensor) -> Tensor:
+        """(2 m, ...): `a` with the box of `b`, then `b` with the box of `a`."""
+        return torch.cat([mix(b, a, self.box), mix(a, b, self.box)])
+
+    def apart(self, mixed: Tensor) -> tuple[Tensor, Tensor]:
+        """What `both` was made of, from its (2 m, ...) or what a network made of it: a and b."""
+        first, second = mixed.chunk(2)
+        b, a = unmix(first, second, self.box)
+        return a, b
+
+
+def _some(part: Labelled, which: slice) -> Labelled:
+    annotated = None if part.annotated is None else part.annotated[which]
+    return Labelled(part.image[which], part.weak[which], part.label[which], part.mask[which], annotated)

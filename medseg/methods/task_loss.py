@@ -1,0 +1,43 @@
+"""The configured loss, fitted to the task and put over the network's heads."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import nn
+
+from medseg.augment import Targets
+from medseg.errors import InputError
+from medseg.losses import DeepSupervisionLoss, fit_to_task
+
+__all__ = ["task_loss"]
+
+
+class _Labels(Protocol):
+    @property
+    def class_voxels(self) -> list[int]:
+        """Voxels of each class."""
+
+
+def task_loss(loss: nn.Module, labels: _Labels, targets: Targets) -> DeepSupervisionLoss:
+    """`loss` over all heads, with class weights from the budget's labels and the activation that the targets ask for.
+
+    Args:
+        loss: any segmentation loss or composite.
+        labels: counts the voxels of each class when a `class_weight` names a scheme.
+        targets: classes or regions.
+
+    Raises:
+        InputError: the loss cannot do what the targets ask for, or no class has a voxel.
+    """
+
+    def voxels() -> list[int]:
+        of_classes = labels.class_voxels
+        if not targets.regions:
+            return of_classes
+        return [sum(of_classes[index] for index in region) for region in targets.regions]
+
+    try:
+        return DeepSupervisionLoss(fit_to_task(loss, voxels, overlapping=bool(targets.regions)))
+    except ValueError as error:
+        raise InputError(f"loss: {error}") from error

@@ -1,0 +1,58 @@
+"""What a teacher says about unlabelled images, and where it is to be believed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cc3d
+import torch
+from torch import Tensor, nn
+
+from medseg.augment import Targets, Unlabelled
+
+__all__ = ["Taught", "largest_components", "taught"]
+
+
+class Taught(NamedTuple):
+    """A pseudo-label in the form of `Targets.of`, where it counts (B, 1, D, H, W) bool, and its foreground there."""
+
+    label: Tensor
+    kept: Tensor
+    foreground: Tensor
+
+    def shares(self, inside: Tensor) -> dict[str, Tensor | float]:
+        """For tracking: of the voxels `inside`, how many are kept, and of these how many are foreground."""
+        kept = self.kept.sum()
+        return {
+            "kept_share": kept / inside.sum().clamp_min(1),
+            "kept_foreground_share": (self.kept & self.foreground).sum() / kept.clamp_min(1),
+        }
+
+
+@torch.no_grad()
+def taught(
+    teacher: nn.Module, part: Unlabelled, targets: Targets, threshold: float, components: bool = False
+) -> Taught:
+    """The teacher's label of the weak view, kept inside the volume where its probability is at least `threshold` and,
+    with `components`, not in a smaller component of a class."""
+    pseudo = targets.pseudo(teacher(part.weak))
+    kept = (pseudo.confidence >= threshold) & part.mask
+    if components:
+        kept &= largest_components(pseudo.label, targets)
+    return Taught(pseudo.label, kept, pseudo.foreground)
+
+
+def largest_components(label: Tensor, targets: Targets) -> Tensor:
+    """(B, 1, D, H, W) bool: False in every 26-connected component of a foreground class or region that is not its
+    largest in the sample. Computed on the CPU."""
+    if label.shape[1] == 1 and not targets.regions:
+        channels = [label == index for index in range(1, targets.classes)]
+    else:
+        first = 0 if targets.regions else 1
+        channels = [label[:, i : i + 1] > 0.5 for i in range(first, label.shape[1])]
+    keep = torch.ones_like(label[:, :1], dtype=torch.bool, device="cpu")
+    for channel in channels:
+        for sample, there in enumerate(channel[:, 0].cpu().numpy()):
+            if there.any():
+                keep[sample, 0] &= torch.from_numpy(~there | (cc3d.largest_k(there, k=1, connectivity=26) > 0))
+    return keep.to(label.device)
