@@ -20,13 +20,15 @@ __all__ = ["Augment", "Batch", "DrawKey", "Labelled", "Unlabelled"]
 class Labelled:
     """`image` (B, C, D, H, W) in the training view and `weak`, the same geometry with its own grey values; `label` as
     `Batch.targets` forms it: class indices (B, 1, D, H, W) int64, probabilities or regions (B, K, D, H, W); `mask`
-    (B, 1, D, H, W) bool: where it holds; `annotated` (B, K, 1, 1, 1) bool: of which outputs it speaks, None: of all."""
+    (B, 1, D, H, W) bool: where it holds; `annotated` (B, K, 1, 1, 1) bool: of which outputs it speaks, None: of all.
+    `slots` are the samples' places in the step's batch, of which a process may have a part."""
 
     image: Tensor
     weak: Tensor
     label: Tensor
     mask: Tensor
     annotated: Tensor | None = None
+    slots: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Unlabelled:
     weak: Tensor
     strong: Tensor
     mask: Tensor
+    slots: Sequence[int] = ()
 
 
 class DrawKey(NamedTuple):
@@ -89,25 +92,30 @@ class Augment:
     @torch.no_grad()
     def __call__(self, labelled: Mapping[str, Tensor], unlabelled: Mapping[str, Tensor] | None, step: int) -> Batch:
         """The batch of `step` from raw patches `image`, `label`, `mask`, and where cases are annotated in part
-        `annotated` (B, classes) bool. A pure function of (seed, step)."""
+        `annotated` (B, classes) bool. A pure function of (seed, step, slot).
+
+        `slot` (B,) is each patch's place in the step's batch, by which its randomness is drawn: a part of a batch, on
+        another process, becomes what it becomes in the whole. Without it patches are taken to be the whole batch.
+        """
         image, label, mask = self._warp(labelled, step, "labelled")
-        varied = self._vary(image, step, "labelled", self.intensity)
+        varied = self._vary(image, step, _slots(labelled), "labelled", self.intensity)
         if not label.is_floating_point():
             # what is not known has no class index that a loss could look up
             label = label.masked_fill(~mask, 0).long()
         annotated = self.targets.annotated(labelled["annotated"]) if "annotated" in labelled else None
-        first = Labelled(varied, image, self.targets.of(label), mask, annotated)
+        first = Labelled(varied, image, self.targets.of(label), mask, annotated, _slots(labelled))
         key = DrawKey(self.seed, step)
         if unlabelled is None:
             return Batch(first, None, self.targets, key)
         # whatever stands in the place of a label must have no influence; nowhere is background known to continue
         nothing = {**unlabelled, "label": torch.ones_like(unlabelled["mask"], dtype=torch.uint8)}
         weak, _, inside = self._warp(nothing, step, "unlabelled")
-        second = Unlabelled(weak, self._vary(weak, step, "unlabelled", self.strong), inside)
-        return Batch(first, second, self.targets, key)
+        slots = _slots(unlabelled)
+        strong = self._vary(weak, step, slots, "unlabelled", self.strong)
+        return Batch(first, Unlabelled(weak, strong, inside, slots), self.targets, key)
 
     def _warp(self, raw: Mapping[str, Tensor], step: int, purpose: str) -> tuple[Tensor, Tensor, Tensor]:
-        of = (self.seed, step, len(raw["image"]), self.spacing, purpose)
+        of = (self.seed, step, _slots(raw), self.spacing, purpose)
         bends = self.geometry.draw_bends(*of)
         return apply_geometry(raw["image"], raw["label"], raw["mask"], self.geometry.draw(*of), bends)
 

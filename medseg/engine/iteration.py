@@ -122,13 +122,13 @@ class Iteration:
         return StepResult(values, len(batch.labelled.image) + (len(batch.unlabelled.weak) if batch.unlabelled else 0))
 
     def _step(self) -> Tensor:
-        """The optimiser's step; the gradient's norm before it was clipped."""
+        """The optimiser's step; the norm of the first student's gradient before it was clipped."""
         self.scaler.unscale_(self.optimizer)
-        parameters = [p for student in self.students for p in student.parameters()]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+        # each by itself: what another student learns must not change how far the first one goes
+        norms = [torch.nn.utils.clip_grad_norm_(student.parameters(), self.clip_norm) for student in self.students]
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return norm
+        return norms[0]
 
     def _compile(self) -> None:
         """At the first step and not before: a copy of a compiled network is not compiled."""

@@ -95,11 +95,11 @@ class ConsistentCopyPaste:
             if self.box is not None:
                 views |= {"labelled": _labelled(pairs.alone), "mixed": pairs.mixed(pseudo, weight)}
             if self.whole:
-                views["whole"] = Mixed(part.strong, pseudo.label, weight * pseudo.kept.float(), None)
+                views["whole"] = Mixed(part.strong, pseudo.label, weight * pseudo.kept.float(), None, part.slots)
         views = {name: view for name, view in views.items() if len(view.image)}
         images = {name: view.image for name, view in views.items()}
         if self.twins is not None:
-            images |= {f"{name}_twin": self._twin(batch, name, view.image) for name, view in views.items()}
+            images |= {f"{name}_twin": self._twin(batch, name, view) for name, view in views.items()}
         found = forward_all(models.students[0], images)
         self._segmentation(output, views, found, batch.targets, progress)
         self._features(output, views, found, batch.targets)
@@ -124,9 +124,9 @@ class ConsistentCopyPaste:
         kept[:m] &= agreed
         return pseudo._replace(kept=kept)
 
-    def _twin(self, batch: Batch, name: str, image: Tensor) -> Tensor:
+    def _twin(self, batch: Batch, name: str, view: Mixed) -> Tensor:
         assert self.twins is not None
-        return apply_remap(image, self.twins.draw(*batch.key, len(image), image.shape[1], name))
+        return apply_remap(view.image, self.twins.draw(*batch.key, view.slots, view.image.shape[1], f"{name} twin"))
 
     def _segmentation(
         self,
@@ -171,4 +171,4 @@ class ConsistentCopyPaste:
 
 
 def _labelled(part: Labelled) -> Mixed:
-    return Mixed(part.image, part.label, part.mask, part.annotated)
+    return Mixed(part.image, part.label, part.mask, part.annotated, part.slots)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from medseg.augment import Batch, DrawKey
+from medseg.augment import Batch, DrawKey, Unlabelled
 from medseg.losses import ConsistencyLoss
 from medseg.methods.base import Loss, MethodOutput, Models, Progress, supervised_output, unlabelled_part
 from medseg.methods.ramps import Ramp
@@ -69,27 +69,27 @@ class MeanTeacher:
             kept = part.mask
             if self.passes:
                 share = self.certainty + (1 - self.certainty) * weight / self.ramp.weight
-                kept = kept & (self._entropy(teacher, part.weak, batch.key, overlapping) < share)
+                kept = kept & (self._entropy(teacher, part, batch.key, overlapping) < share)
         logits = models.students[0](part.strong).logits
         output.terms["consistency"] = self.consistency(_probabilities(logits, overlapping), target, kept)
         output.weights["consistency"] = weight
         output.diagnostics["kept_share"] = kept.sum() / part.mask.sum().clamp_min(1)
         return output
 
-    def _entropy(self, teacher: nn.Module, image: Tensor, key: DrawKey, overlapping: bool) -> Tensor:
+    def _entropy(self, teacher: nn.Module, part: Unlabelled, key: DrawKey, overlapping: bool) -> Tensor:
         """(B, 1, D, H, W) of the mean prediction over noised images, 1 where it knows nothing."""
-        noised = [self._noised(image, key, turn) for turn in range(self.passes)]
+        noised = [self._noised(part, key, turn) for turn in range(self.passes)]
         p = torch.stack([_probabilities(teacher(one), overlapping) for one in noised]).mean(0).clamp(1e-6, 1 - 1e-6)
         if overlapping:
             binary = -(p * p.log() + (1 - p) * (1 - p).log()) / math.log(2)
             return binary.amax(1, keepdim=True)
         return -(p * p.log()).sum(1, keepdim=True) / math.log(p.shape[1])
 
-    def _noised(self, image: Tensor, key: DrawKey, turn: int) -> Tensor:
-        noise = torch.empty_like(image)
-        for i, one in enumerate(noise):
-            one.normal_(generator=torch_generator(*key, i, f"teacher noise {turn}", image.device))
-        return image + self.noise * noise
+    def _noised(self, part: Unlabelled, key: DrawKey, turn: int) -> Tensor:
+        noise = torch.empty_like(part.weak)
+        for slot, one in zip(part.slots, noise, strict=True):
+            one.normal_(generator=torch_generator(*key, slot, f"teacher noise {turn}", noise.device))
+        return part.weak + self.noise * noise
 
 
 def _probabilities(logits: Tensor, overlapping: bool) -> Tensor:

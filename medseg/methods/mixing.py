@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -24,6 +25,7 @@ class Mixed:
     label: Tensor
     mask: Tensor
     annotated: Tensor | None
+    slots: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,15 @@ class Pairs:
         """The pairs of a batch."""
         part = unlabelled_part(batch)
         m = min(len(batch.labelled.image), len(part.weak))
-        boxes = box.draw(*batch.key, m, part.weak.shape[2:], "mix").to(part.weak.device)
-        own = Unlabelled(part.weak[:m], part.strong[:m], part.mask[:m])
+        boxes = box.draw(*batch.key, part.slots[:m], part.weak.shape[2:], "mix").to(part.weak.device)
+        own = Unlabelled(part.weak[:m], part.strong[:m], part.mask[:m], part.slots[:m])
         return cls(_some(batch.labelled, slice(m)), own, boxes, _some(batch.labelled, slice(m, None)))
 
     @staticmethod
     def among_labelled(batch: Batch, box: BoxMix) -> Batch:
         """The batch with a box of each labelled image replaced by that of the next one, label and mask alike."""
         one = batch.labelled
-        boxes = box.draw(*batch.key, len(one.image), one.image.shape[2:], "start mix").to(one.image.device)
+        boxes = box.draw(*batch.key, one.slots, one.image.shape[2:], "start mix").to(one.image.device)
 
         def swapped(x: Tensor) -> Tensor:
             return mix(x.roll(1, 0), x, boxes)
@@ -57,7 +59,9 @@ class Pairs:
         annotated = None if one.annotated is None else swapped(one.annotated)
         return replace(
             batch,
-            labelled=Labelled(swapped(one.image), swapped(one.weak), swapped(one.label), swapped(one.mask), annotated),
+            labelled=Labelled(
+                swapped(one.image), swapped(one.weak), swapped(one.label), swapped(one.mask), annotated, one.slots
+            ),
         )
 
     def mixed(self, pseudo: Taught, weight: float) -> Mixed:
@@ -70,6 +74,7 @@ class Pairs:
             self.both(a.label, pseudo.label[:m].to(a.label.dtype)),
             self.both(known, weight * pseudo.kept[:m].float()),
             None if a.annotated is None else self.both(a.annotated, torch.ones_like(a.annotated)),
+            (*b.slots, *b.slots),
         )
 
     def both(self, a: Tensor, b: Tensor) -> Tensor:
@@ -85,4 +90,6 @@ class Pairs:
 
 def _some(part: Labelled, which: slice) -> Labelled:
     annotated = None if part.annotated is None else part.annotated[which]
-    return Labelled(part.image[which], part.weak[which], part.label[which], part.mask[which], annotated)
+    return Labelled(
+        part.image[which], part.weak[which], part.label[which], part.mask[which], annotated, part.slots[which]
+    )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from medseg.plan import Plan
 
-__all__ = ["NetworkOutput", "UNet", "planned_unet"]
+__all__ = ["NetworkOutput", "UNet", "planned_unet", "students"]
 
 
 class NetworkOutput(NamedTuple):
@@ -128,6 +128,13 @@ def planned_unet(plan: Plan, seed: int = 0, device: torch.device | str | None = 
     if device is None:
         return unet
     return unet.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+
+def students(first: UNet, plan: Plan, number: int, seed: int) -> nn.ModuleList:
+    """`first` and as many further networks of the plan as make `number`, each with weights of its own, where it is."""
+    where = next(first.parameters()).device
+    further = [planned_unet(plan, seed + 7919 * i, where) for i in range(1, number)]
+    return nn.ModuleList([first, *further])
 
 
 def _initialise(module: nn.Module) -> None:

@@ -20,9 +20,13 @@ def raw(samples: int, seed: int, channels: int = 2) -> dict[str, Tensor]:
 
 
 def tensors(batch: Batch) -> dict[str, Tensor]:
-    found = {f"labelled {name}": tensor for name, tensor in vars(batch.labelled).items() if tensor is not None}
+    found = {f"labelled {name}": tensor for name, tensor in vars(batch.labelled).items() if isinstance(tensor, Tensor)}
     if batch.unlabelled is not None:
-        found |= {f"unlabelled {name}": tensor for name, tensor in vars(batch.unlabelled).items()}
+        found |= {
+            f"unlabelled {name}": tensor
+            for name, tensor in vars(batch.unlabelled).items()
+            if isinstance(tensor, Tensor)
+        }
     return found
 
 
