@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from medseg.augment import Augment
+from medseg.augment import Augment, Targets
 from medseg.data.loader import RawBatch
 from medseg.engine import Autocast, Iteration
 from medseg.errors import InputError
@@ -40,7 +40,7 @@ def iteration_of(plan: Plan, method: Any = None, precision: str = "fp32", **opti
         method or Supervised(LOSS),
         [network],
         torch.optim.SGD(network.parameters(), lr=0.1),
-        Augment(0, plan.spacing),
+        Augment(0, plan.spacing, Targets.of_plan(plan)),
         Autocast("cpu", precision),  # type: ignore[arg-type]
         **options,
     )
@@ -64,7 +64,7 @@ def test_parts_of_a_batch_equal_the_batch(parts: int, small_plan: Build) -> None
 
 def test_parts_keep_the_augmentation_of_their_slots(small_plan: Build) -> None:
     """A quarter of the batch by itself, on another process, is warped and varied as it is within the batch."""
-    raw, augment = raw_batch(unlabelled=4), Augment(0, (1.0, 1.0, 2.0))
+    raw, augment = raw_batch(unlabelled=4), Augment(0, (1.0, 1.0, 2.0), Targets(2))
     assert raw["unlabelled"] is not None
     whole = augment(raw["labelled"], raw["unlabelled"], 3)
     for first in range(2):
