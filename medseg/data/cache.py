@@ -5,51 +5,61 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from medseg.data.cohort import Case, load_case
-from medseg.data.preprocess import labels_to_grid, plan_grid, prepare_images
-from medseg.data.volume import volume_files
+from medseg.data.digests import DigestIndex, file_digest
+from medseg.data.entries import Entry, one_at_a_time, read_entry, write_entry
+from medseg.data.preparing import prepare_all
+from medseg.data.preprocess import Grid, labels_to_grid, plan_grid, prepare_body
+from medseg.data.stored import Stored
+from medseg.data.targets import IGNORE, Foreground, class_indices, label_box, positions_by_class, voxels_by_class
 from medseg.errors import InputError
-from medseg.files import make_folder, writing
+from medseg.files import make_folder
 from medseg.plan import Plan
 
 __all__ = ["IGNORE", "CaseCache", "PreparedCase", "file_digest"]
 
-IGNORE = 255
-"""The prepared label of voxels that say nothing: those of the class named `ignore`."""
-
-_VERSION = 2  # part of every key: raise it when preparation changes, so that nothing stale is served
-_POSITIONS = 2000  # foreground positions kept of each class
-_WORKERS = 8
+_VERSION = 3  # part of every key: raise it when preparation changes, so that nothing stale is served
 
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """A case on the plan's grid, memory-mapped.
+    """A case on the plan's grid. Its arrays stay in their files, cut to the body: what lies outside continues their
+    edges.
 
     Attributes:
         name: the case's name.
+        shape: (X, Y, Z) of the whole volume.
         images: (C, X, Y, Z) float32, normalised.
         labels: (X, Y, Z) class indices, uint8, `IGNORE` where nothing is known; None where unlabelled.
-        foreground: (N, 4) rows of class index and voxel position, at most 2,000 a class; empty where unlabelled.
+        foreground: voxels of each foreground class.
+        class_voxels: voxels of each class index of the whole volume, of those that are there; empty where unlabelled.
     """
 
     name: str
-    images: np.ndarray
-    labels: np.ndarray | None
-    foreground: np.ndarray
+    shape: tuple[int, int, int]
+    images: Stored
+    labels: Stored | None = None
+    foreground: Foreground = field(default_factory=Foreground)
+    class_voxels: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def body(self) -> tuple[np.ndarray, np.ndarray]:
+        """The first voxel of the body's box and the one behind its last."""
+        start = np.array(self.images.origin)
+        return start, start + self.images.shape[-3:]
 
 
 class CaseCache:
     """Prepared cases in `folder`, keyed by the bytes of their files and by what the plan does to them.
 
     Args:
-        folder: shared by runs; files appear whole, so that concurrent runs do no harm.
+        folder: shared by runs, also at the same time: entries appear whole, and one process prepares a case while
+            others that want it wait.
         plan: spacing, normalisation and classes.
         classes: label value to name as in the cohort, the class `ignore` included.
     """
@@ -60,88 +70,82 @@ class CaseCache:
         self.folder = Path(folder)
         self.plan = plan
         self.classes = classes
-        what = plan.model_dump(include={"channels", "spacing"})
-        self._recipe = repr((_VERSION, what, plan.label_values, sorted(classes.items()))).encode()
+        self.digests = DigestIndex(self.folder / "digests.txt")
 
     def prepare(self, cases: Sequence[Case]) -> list[PreparedCase]:
-        """The cases, each prepared now if it is not in the cache yet.
+        """The cases, each prepared now if it is not in the cache yet; many of them by several processes.
 
         Raises:
             InputError: a file is unreadable or does not fit, or the cache folder cannot be written.
         """
-        # gzip and zoom leave the interpreter's lock; each holds a volume several times over, so not on every core
-        with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, _WORKERS)) as pool:
-            return list(pool.map(self.case, cases))
+        return prepare_all(self.case, cases)
 
     def case(self, case: Case) -> PreparedCase:
         """One case, prepared now if it is not in the cache yet."""
+        keys = self._keys(case)
+        entries = self._entries(keys)
+        if entries is None:
+            make_folder(self.folder)  # only now: a complete cache may be read-only
+            with one_at_a_time(self.folder, keys[0]):
+                entries = self._entries(keys) or self._write(case, keys)
+        self.digests.keep()
+        return _prepared(case.name, entries)
+
+    def _keys(self, case: Case) -> list[str]:
+        """Of the images' entry, and of the label's where there is one: the same images serve all budgets."""
         images = b"".join(file_digest(path) for path in case.images)
-        paths = [self.folder / f"{self._key(images)}.npy"]
+        recipe: tuple[object, ...] = (_VERSION, self.plan.model_dump(include={"channels", "spacing"}))
+        keys = [_key(recipe, images)]
         if case.label:
-            key = self._key(images + file_digest(case.label))
-            paths += [self.folder / f"{key}.{kind}.npy" for kind in ("labels", "foreground")]
-        arrays = _loaded(paths)
-        if arrays is None:
-            self._write(case, paths)
-            arrays = [np.load(path, mmap_mode="r") for path in paths]
-        if case.label:
-            return PreparedCase(case.name, arrays[0], arrays[1], np.asarray(arrays[2]))
-        return PreparedCase(case.name, arrays[0], None, np.empty((0, 4), np.int32))
+            recipe = (*recipe, self.plan.label_values, sorted(self.classes.items()))
+            keys.append(_key(recipe, images + file_digest(case.label)))
+        return keys
 
-    def _key(self, digests: bytes) -> str:
-        return hashlib.sha256(self._recipe + digests).hexdigest()[:32]
+    def _entries(self, keys: Sequence[str]) -> list[Entry] | None:
+        entries = [read_entry(self.folder, key) for key in keys]
+        whole = [entry for entry in entries if entry is not None]
+        return whole if len(whole) == len(entries) else None
 
-    def _write(self, case: Case, paths: Sequence[Path]) -> None:
+    def _write(self, case: Case, keys: Sequence[str]) -> list[Entry]:
         images, labels, geometry = load_case(case, self.classes)
         grid = plan_grid(geometry, self.plan.spacing)
-        arrays = [prepare_images(images, grid, self.plan)]
+        if read_entry(self.folder, keys[0]) is None:
+            body = prepare_body(images, grid, self.plan)
+            about = {"grid": grid.target, "origin": body.origin}
+            write_entry(self.folder, keys[0], {"images": body.array()}, about)
         if labels is not None:
-            indices = labels_to_grid(self._indices(labels), grid)
-            arrays += [indices, _foreground(indices)]
-        make_folder(self.folder)  # only now: a complete cache may be read-only
-        for path, array in zip(paths, arrays, strict=True):
-            with writing(path) as temporary, temporary.open("wb") as file:
-                np.save(file, array)
+            self._write_labels(labels, grid, keys)
+        entries = self._entries(keys)
+        if entries is None:
+            raise InputError(f"{self.folder}: what was written for case {case.name} cannot be read back; check the disk")
+        return entries
 
-    def _indices(self, labels: np.ndarray) -> np.ndarray:
-        """Class indices of label values; `load_case` has checked that every value is a known one."""
-        table = np.full(max(self.classes) + 1, IGNORE, np.uint8)
-        for index, value in enumerate(self.plan.label_values):
-            table[value] = index
-        return table[labels]
-
-
-def file_digest(path: Path) -> bytes:
-    """SHA-256 of a volume's file; of several (DICOM series, MHD) of their digests.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    digests = []
-    try:
-        for part in volume_files(path):
-            with part.open("rb") as file:
-                digests.append(hashlib.file_digest(file, "sha256").digest())
-        return digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digests)).digest()
-    except OSError as error:
-        raise InputError(f"{path}: not readable ({error.strerror}); restore it") from error
+    def _write_labels(self, labels: np.ndarray, grid: Grid, keys: Sequence[str]) -> None:
+        images = read_entry(self.folder, keys[0])
+        assert images is not None  # written a moment ago
+        indices = labels_to_grid(class_indices(labels, self.plan.label_values, self.classes), grid)
+        kept = label_box(indices, Stored(images.arrays["images"], images.about["origin"]))
+        counts, positions = positions_by_class(kept)
+        voxels = voxels_by_class(indices)
+        about = {"origin": kept.origin, "foreground": list(counts.items()), "voxels": list(voxels.items())}
+        write_entry(self.folder, keys[1], {"labels": kept.array(), "foreground": positions}, about)
 
 
-def _loaded(paths: Sequence[Path]) -> list[np.ndarray] | None:
-    """The arrays, memory-mapped; None where one is absent or torn (its disk was full, its machine went down)."""
-    try:
-        return [np.load(path, mmap_mode="r") for path in paths]
-    except (OSError, ValueError, EOFError):
-        return None
+def _prepared(name: str, entries: Sequence[Entry]) -> PreparedCase:
+    images = entries[0]
+    shape, stored = tuple(images.about["grid"]), Stored(images.arrays["images"], tuple(images.about["origin"]))
+    if len(entries) == 1:
+        return PreparedCase(name, shape, stored)
+    labels = entries[1]
+    return PreparedCase(
+        name,
+        shape,
+        stored,
+        Stored(labels.arrays["labels"], tuple(labels.about["origin"])),
+        Foreground(dict(labels.about["foreground"]), labels.arrays["foreground"]),
+        dict(labels.about["voxels"]),
+    )
 
 
-def _foreground(indices: np.ndarray) -> np.ndarray:
-    """Rows (class index, x, y, z), evenly spaced over each class's voxels."""
-    rows = []
-    for index in np.unique(indices):
-        if index in (0, IGNORE):
-            continue
-        positions = np.argwhere(indices == index)
-        keep = np.linspace(0, len(positions) - 1, min(len(positions), _POSITIONS)).astype(int)
-        rows.append(np.column_stack([np.full(len(keep), index), positions[keep]]).astype(np.int32))
-    return np.concatenate(rows) if rows else np.empty((0, 4), np.int32)
+def _key(recipe: object, content: bytes) -> str:
+    return hashlib.sha256(repr(recipe).encode() + content).hexdigest()[:32]

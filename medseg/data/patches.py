@@ -29,7 +29,7 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         batch_size: patches a step.
         seed: of the run.
         foreground: the share of patches that are placed around a voxel of a class drawn evenly from those that the
-            case has; the others, and cases without labels, anywhere in the volume.
+            case has; the others, and cases without labels, anywhere in the body's box.
         purpose: what sets this dataset's randomness apart from another's.
 
     Items:
@@ -52,6 +52,7 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         purpose: str = "labelled",
     ) -> None:
         self.data = data
+        self.cache = cache
         self.patch_size = np.asarray(patch_size)
         self.batch_size = batch_size
         self.seed = seed
@@ -66,53 +67,50 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: tuple[int, int]) -> dict[str, Tensor]:
         step, slot = index
         lap, place = divmod(step * self.batch_size + slot, len(self.cases))
-        case = self.cases[_order(self.seed, lap, len(self.cases), self.purpose)[place]]
-        start = self._start(case, generator(self.seed, step, slot, f"{self.purpose} patch"))
-        image = _crop(case.images, start, self.patch_size)
-        inside = _inside(case.images.shape[1:], start, self.patch_size)
-        if case.labels is None:
-            label, mask = np.full(inside.shape, IGNORE, np.uint8), inside
-        else:
-            label = _crop(case.labels[None], start, self.patch_size)
-            mask = (label != IGNORE) & (inside | (label == 0))
-        arrays = {"image": image, "label": label, "mask": mask}
-        return {name: torch.from_numpy(array) for name, array in arrays.items()} | {"slot": torch.tensor(slot)}
+        number = int(_order(self.seed, lap, len(self.cases), self.purpose)[place])
+        try:
+            return self._patch(self.cases[number], step, slot)
+        except OSError:  # cleared from the cache, or replaced, while we read it
+            self.cases[number] = self.cache.case(self.data[number])
+            return self._patch(self.cases[number], step, slot)
 
     @property
     def class_voxels(self) -> list[int]:
         """Voxels of each class over all labelled cases, on the plan's grid; for class weights."""
-        totals = np.zeros(IGNORE, np.int64)
-        for case in self.cases:
-            if case.labels is not None:
-                totals += np.bincount(case.labels.ravel(), minlength=IGNORE + 1)[:IGNORE]
-        return totals[: self.classes].tolist()
+        return [sum(case.class_voxels.get(index, 0) for case in self.cases) for index in range(self.classes)]
+
+    def _patch(self, case: PreparedCase, step: int, slot: int) -> dict[str, Tensor]:
+        start = self._start(case, generator(self.seed, step, slot, f"{self.purpose} patch"))
+        image = case.images.box(start, self.patch_size)
+        label, mask = self._target(case, start)
+        arrays = {"image": image, "label": label, "mask": mask}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()} | {"slot": torch.tensor(slot)}
+
+    def _target(self, case: PreparedCase, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Label and mask (1, *patch) of the patch from `start`."""
+        inside = _inside(case.shape, start, self.patch_size)
+        if case.labels is None:
+            return np.full(inside.shape, IGNORE, np.uint8), inside
+        label = case.labels.box(start, self.patch_size)[None]
+        return label, (label != IGNORE) & (inside | (label == 0))
 
     def _start(self, case: PreparedCase, random: np.random.Generator) -> np.ndarray:
         """The patch's first voxel; negative where the volume is smaller than the patch."""
-        room = np.array(case.images.shape[1:]) - self.patch_size
-        low, high = np.minimum(room, 0), np.maximum(room, 0)
-        start = random.integers(low, high, endpoint=True)
-        if len(case.foreground) and random.random() < self.foreground:
-            rows = case.foreground
-            wanted = random.choice(np.unique(rows[:, 0]))
-            centre = random.choice(rows[rows[:, 0] == wanted])[1:]
-            around = centre - self.patch_size // 2
-            start = np.where(room > 0, np.clip(around, low, high), start)
+        room = np.array(case.shape) - self.patch_size
+        first, last = np.minimum(room, 0), np.maximum(room, 0)
+        # inside the body, or around it where the patch is larger
+        begin, end = case.body
+        ends = np.clip([begin, end - self.patch_size], first, last)
+        start = random.integers(ends.min(0), ends.max(0), endpoint=True)
+        if case.foreground.counts and random.random() < self.foreground:
+            centre = case.foreground.draw(random)
+            start = np.where(room > 0, np.clip(centre - self.patch_size // 2, first, last), start)
         return start
 
 
 @lru_cache(maxsize=8)
 def _order(seed: int, lap: int, length: int, purpose: str) -> np.ndarray:
     return permutation(seed, lap, length, f"{purpose} order")
-
-
-def _crop(array: np.ndarray, start: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """The box of `size` from `start` of (C, X, Y, Z); where it leaves the volume the edge is continued."""
-    shape = np.array(array.shape[1:])
-    low, high = np.maximum(start, 0), np.minimum(start + size, shape)
-    box = array[:, low[0] : high[0], low[1] : high[1], low[2] : high[2]]
-    missing = [(0, 0), *zip(low - start, start + size - high, strict=True)]
-    return np.pad(box, missing, mode="edge")  # always a copy: the cache is read-only
 
 
 def _inside(shape: Sequence[int], start: np.ndarray, size: np.ndarray) -> np.ndarray:

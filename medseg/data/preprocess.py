@@ -11,20 +11,24 @@ import torch.nn.functional as F
 from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
 from scipy.ndimage import zoom
 
+from medseg.data.stored import Stored
 from medseg.data.volume import Geometry
 from medseg.plan import ChannelPlan, Plan
 
 __all__ = [
     "Grid",
+    "body_box",
     "canonical_geometry",
     "images_to_grid",
     "labels_to_grid",
     "logits_from_grid",
     "normalise",
     "plan_grid",
+    "prepare_body",
     "prepare_images",
 ]
 
+Corner = tuple[int, int, int]
 _RAS = np.array([[0, 1], [1, 1], [2, 1]])
 
 
@@ -114,8 +118,35 @@ def normalise(images: np.ndarray, channels: Sequence[ChannelPlan]) -> np.ndarray
 
 
 def prepare_images(images: np.ndarray, grid: Grid, plan: Plan) -> np.ndarray:
-    """Images (C, X, Y, Z) of a file as the network sees them: on the plan's grid, normalised, float32."""
-    return normalise(images_to_grid(images, grid), plan.channels)
+    """Images (C, X, Y, Z) of a file as the network sees them: on the plan's grid, normalised, float32. Outside the body
+    (see `prepare_body`) its edge continues."""
+    return prepare_body(images, grid, plan).whole(grid.target)
+
+
+def prepare_body(images: np.ndarray, grid: Grid, plan: Plan) -> Stored:
+    """Images (C, X, Y, Z) of a file on the plan's grid, normalised, float32: the box that holds more than background
+    (see `body_box`). Statistics of `zscore` are those of the box, so that air around a body does not count."""
+    start, stop = body_box(images, grid, plan.channels)
+    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    moved = images_to_grid(images, grid)[(slice(None), *box)]
+    return Stored(normalise(moved, plan.channels), start)
+
+
+def body_box(images: np.ndarray, grid: Grid, channels: Sequence[ChannelPlan]) -> tuple[Corner, Corner]:
+    """First voxel and the one behind the last, on the plan's grid, of the box outside which every channel is background:
+    at its least value, or below what `clip_zscore` tells apart. Two voxels of either grid are left around it, so that
+    what continues its edge is background. The whole grid where everything is background."""
+    body = np.zeros(grid.native, bool)
+    for image, channel in zip(images, channels, strict=True):
+        body |= image > (channel.scale[0] if channel.normalisation == "clip_zscore" else image.min())
+    body = _canonical(body, grid)
+    start, stop = [0, 0, 0], list(grid.target)
+    for axis in range(3) if body.any() else ():
+        filled = np.flatnonzero(body.any(axis=tuple({0, 1, 2} - {axis})))
+        factor = grid.target[axis] / grid.canonical[axis]
+        start[axis] = max(int(np.floor((filled[0] - 2) * factor)) - 2, 0)
+        stop[axis] = min(int(np.ceil((filled[-1] + 3) * factor)) + 2, grid.target[axis])
+    return (start[0], start[1], start[2]), (stop[0], stop[1], stop[2])
 
 
 def _canonical(array: np.ndarray, grid: Grid) -> np.ndarray:

@@ -82,7 +82,8 @@ class VolumeDataset(Dataset[VolumeItem]):
             )
         if self.cache is not None:
             geometry = read_geometry(case.images[0])
-            images = np.array(self.cache.case(case).images)
+            prepared = self.cache.case(case)
+            images = prepared.images.whole(prepared.shape)
             reference = read_labels(case.label).array if case.label else None
         else:
             raw, reference, geometry = load_case(case, self.classes)

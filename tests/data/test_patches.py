@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from medseg.data.cache import IGNORE, CaseCache, PreparedCase
 from medseg.data.case import Case
 from medseg.data.patches import PatchDataset
+from medseg.data.stored import Stored
+from medseg.data.targets import Foreground, positions_by_class, voxels_by_class
 
 Make = Callable[..., PatchDataset]
 
@@ -31,16 +33,12 @@ class Prepared:
 def prepared(shape: tuple[int, int, int], value: float = 0, labels: np.ndarray | None = None) -> PreparedCase:
     """Channel 0 is `value`, channels 1 to 3 are the voxel's position."""
     images = np.stack([np.full(shape, value), *np.indices(shape)]).astype(np.float32)
-    rows = [
-        np.column_stack([np.full(n, c), p])
-        for c in (1, 2)
-        if labels is not None
-        for p in [np.argwhere(labels == c)]
-        for n in [len(p)]
-    ]
-    foreground = np.concatenate(rows).astype(np.int32) if rows else np.empty((0, 4), np.int32)
     images.setflags(write=False)
-    return PreparedCase(str(value), images, labels, foreground)
+    if labels is None:
+        return PreparedCase(str(value), shape, Stored(images))
+    counts, positions = positions_by_class(Stored(labels))
+    foreground = Foreground(counts, positions)
+    return PreparedCase(str(value), shape, Stored(images), Stored(labels), foreground, voxels_by_class(labels))
 
 
 def dataset(
@@ -72,8 +70,8 @@ def test_a_patch_is_a_box_of_its_case() -> None:
         )
         start = item["image"][1:, 0, 0, 0].int().tolist()
         box = tuple(slice(s, s + 8) for s in start)
-        assert np.array_equal(item["image"], case.images[(slice(None), *box)])
-        assert np.array_equal(item["label"][0], case.labels[box])
+        assert np.array_equal(item["image"], case.images.array()[(slice(None), *box)])
+        assert np.array_equal(item["label"][0], case.labels.array()[box])
         assert item["mask"].all()
         starts.add(tuple(start))
     assert len(starts) > 20

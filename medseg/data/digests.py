@@ -1,0 +1,103 @@
+"""The content of files as digests, without reading again what has not changed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from medseg.errors import InputError
+
+__all__ = ["DigestIndex", "file_digest"]
+
+_Stamp = tuple[int, int, int, int, int]
+_SETTLED_NS = 2_000_000_000  # a file changed within the clock's coarsest tick after it was read would look unchanged
+
+_known: dict[_Stamp, bytes] = {}  # of this process: what a file with such a stamp holds never changes
+
+
+def file_digest(path: Path) -> bytes:
+    """SHA-256 of a file; of a folder (a DICOM series), of the names and digests of the files in it.
+
+    A file is read once: one of the same inode, size and times of writing and of change (which no program can set back)
+    is the same.
+
+    Raises:
+        InputError: it cannot be read, or is an empty folder.
+    """
+    try:
+        if path.is_dir():
+            return _folder_digest(path)
+        stamp = _stamp(path.stat())
+        if stamp in _known:
+            return _known[stamp]
+        begin = time.time_ns()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+        if max(stamp[3:]) < begin - _SETTLED_NS and _stamp(path.stat()) == stamp:
+            _known[stamp] = digest
+        return digest
+    except OSError as error:
+        raise InputError(f"{path}: not readable ({error.strerror}); restore it") from error
+
+
+class DigestIndex:
+    """The digests of earlier processes, a line each in a file that grows. A line that is damaged, or that another
+    process has written into, counts for nothing: its checksum says so.
+
+    Args:
+        path: read now; absent where nothing was kept yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._kept: set[_Stamp] = set()
+        try:
+            lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+        except OSError:
+            return
+        for stamp, digest in _read(lines):
+            _known.setdefault(stamp, digest)
+            self._kept.add(stamp)
+
+    def keep(self) -> None:
+        """Appends what this process has learned since. A folder that cannot be written keeps nothing: the next run
+        reads the files again."""
+        new = [stamp for stamp in _known if stamp not in self._kept]
+        lines = [" ".join(map(str, (*stamp, _known[stamp].hex()))) for stamp in new]
+        if not lines:
+            return
+        text = "".join(f"{zlib.crc32(line.encode()):08x} {line}\n" for line in lines)
+        try:
+            with self.path.open("ab", buffering=0) as file:  # appended in one piece
+                file.write(b"\n" + text.encode())
+        except OSError:
+            return
+        self._kept.update(new)
+
+
+def _stamp(status: os.stat_result) -> _Stamp:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _folder_digest(folder: Path) -> bytes:
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    if not files:
+        raise InputError(f"{folder}: not readable (an empty folder); restore it")
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.name.encode() + b"\0" + file_digest(path))
+    return digest.digest()
+
+
+def _read(lines: Iterable[str]) -> Iterable[tuple[_Stamp, bytes]]:
+    for line in lines:
+        check, _, rest = line.partition(" ")
+        if check != f"{zlib.crc32(rest.encode()):08x}":
+            continue
+        *stamp, digest = rest.split()
+        dev, ino, size, written, changed = map(int, stamp)
+        yield (dev, ino, size, written, changed), bytes.fromhex(digest)
