@@ -117,7 +117,9 @@ class CaseCache:
             self._write_labels(labels, grid, keys)
         entries = self._entries(keys)
         if entries is None:
-            raise InputError(f"{self.folder}: what was written for case {case.name} cannot be read back; check the disk")
+            raise InputError(
+                f"{self.folder}: what was written for case {case.name} cannot be read back; check the disk"
+            )
         return entries
 
     def _write_labels(self, labels: np.ndarray, grid: Grid, keys: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from medseg.data.volume import volume_files
 from medseg.errors import InputError
 
 __all__ = ["DigestIndex", "file_digest"]
@@ -20,26 +21,17 @@ _known: dict[_Stamp, bytes] = {}  # of this process: what a file with such a sta
 
 
 def file_digest(path: Path) -> bytes:
-    """SHA-256 of a file; of a folder (a DICOM series), of the names and digests of the files in it.
+    """SHA-256 of a volume's file; of several (DICOM series, MHD) of their digests.
 
     A file is read once: one of the same inode, size and times of writing and of change (which no program can set back)
     is the same.
 
     Raises:
-        InputError: it cannot be read, or is an empty folder.
+        InputError: it cannot be read.
     """
     try:
-        if path.is_dir():
-            return _folder_digest(path)
-        stamp = _stamp(path.stat())
-        if stamp in _known:
-            return _known[stamp]
-        begin = time.time_ns()
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").digest()
-        if max(stamp[3:]) < begin - _SETTLED_NS and _stamp(path.stat()) == stamp:
-            _known[stamp] = digest
-        return digest
+        digests = [_digest(part) for part in volume_files(path)]
+        return digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digests)).digest()
     except OSError as error:
         raise InputError(f"{path}: not readable ({error.strerror}); restore it") from error
 
@@ -83,14 +75,16 @@ def _stamp(status: os.stat_result) -> _Stamp:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _folder_digest(folder: Path) -> bytes:
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    if not files:
-        raise InputError(f"{folder}: not readable (an empty folder); restore it")
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.name.encode() + b"\0" + file_digest(path))
-    return digest.digest()
+def _digest(path: Path) -> bytes:
+    stamp = _stamp(path.stat())
+    if stamp in _known:
+        return _known[stamp]
+    begin = time.time_ns()
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+    if max(stamp[3:]) < begin - _SETTLED_NS and _stamp(path.stat()) == stamp:
+        _known[stamp] = digest
+    return digest
 
 
 def _read(lines: Iterable[str]) -> Iterable[tuple[_Stamp, bytes]]:

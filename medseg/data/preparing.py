@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["prepare_all"]
 
 _WORTH_PROCESSES = 20.0  # seconds of work left; starting a process and importing torch into it costs a few
+_START = "spawn"  # not forked: the parent has threads, and perhaps a GPU
 _WORKERS = 8  # each holds a volume several times over, so not on every core
 
 
@@ -57,9 +58,7 @@ def _results(prepare: Callable[[Case], PreparedCase], cases: Sequence[Case]) -> 
 def _by_processes(
     prepare: Callable[[Case], PreparedCase], cases: Sequence[Case], workers: int
 ) -> Iterator[PreparedCase]:
-    # not forked: the parent has threads, and perhaps a GPU
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(_START)) as pool:
         try:
             yield from pool.map(prepare, cases)
         except BrokenProcessPool as error:

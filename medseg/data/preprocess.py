@@ -133,9 +133,9 @@ def prepare_body(images: np.ndarray, grid: Grid, plan: Plan) -> Stored:
 
 
 def body_box(images: np.ndarray, grid: Grid, channels: Sequence[ChannelPlan]) -> tuple[Corner, Corner]:
-    """First voxel and the one behind the last, on the plan's grid, of the box outside which every channel is background:
-    at its least value, or below what `clip_zscore` tells apart. Two voxels of either grid are left around it, so that
-    what continues its edge is background. The whole grid where everything is background."""
+    """First voxel and the one behind the last, on the plan's grid, of the box outside which every channel is
+    background: at its least value, or below what `clip_zscore` tells apart. Two voxels of either grid are left around
+    it, so that what continues its edge is background. The whole grid where everything is background."""
     body = np.zeros(grid.native, bool)
     for image, channel in zip(images, channels, strict=True):
         body |= image > (channel.scale[0] if channel.normalisation == "clip_zscore" else image.min())

@@ -1,23 +1,29 @@
 from __future__ import annotations
 
+import hashlib
+import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
+import torch
 
-from medseg.data.cache import IGNORE, CaseCache, file_digest
+from medseg.data.cache import IGNORE, CaseCache, PreparedCase
 from medseg.data.case import Case, load_case
 from medseg.data.cohort import load_cohort
-from medseg.data.preprocess import labels_to_grid, plan_grid, prepare_images
+from medseg.data.patches import PatchDataset
+from medseg.data.preprocess import images_to_grid, labels_to_grid, normalise, plan_grid, prepare_images
+from medseg.data.stored import ArrayFile
 from medseg.errors import InputError
-from medseg.plan import Plan, save_plan
+from medseg.plan import Plan
 
 CLASSES = {0: "background", 1: "organ", 2: "ignore", 3: "tumour"}
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
@@ -52,11 +58,25 @@ def make_case(folder: Path, name: str, seed: int, label: np.ndarray | None = Non
 
 
 def files(cache: CaseCache) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in cache.folder.iterdir()}
+    """The arrays; records hold times."""
+    return {path.name: path.read_bytes() for path in cache.folder.glob("*.npy")}
 
 
 def stamps(cache: CaseCache) -> dict[str, int]:
-    return {path.name: path.stat().st_ino for path in cache.folder.iterdir()}
+    return {path.name: path.stat().st_ino for path in cache.folder.iterdir() if path.name != "digests.txt"}
+
+
+def labels_of(prepared: PreparedCase) -> np.ndarray:
+    assert prepared.labels is not None
+    return prepared.labels.whole(prepared.shape)
+
+
+def positions_of(prepared: PreparedCase) -> np.ndarray:
+    """Rows of class index and position."""
+    positions = prepared.foreground.positions
+    assert isinstance(positions, ArrayFile)
+    counts = prepared.foreground.counts
+    return np.column_stack([np.repeat(list(counts), list(counts.values())), positions.mapped()])
 
 
 def test_what_is_prepared(cache: CaseCache, case: Case, plan: Plan) -> None:
@@ -65,26 +85,29 @@ def test_what_is_prepared(cache: CaseCache, case: Case, plan: Plan) -> None:
     assert labels is not None
     grid = plan_grid(geometry, plan.spacing)
     assert prepared.name == "a"
-    assert prepared.images.dtype == np.float32
-    assert np.array_equal(prepared.images, prepare_images(images, grid, plan))
-    assert prepared.images.shape == (1, 12, 10, 12)
-    assert prepared.labels is not None
-    assert prepared.labels.dtype == np.uint8
+    assert prepared.shape == (12, 10, 12)
+    stored = prepared.images.array()
+    assert stored.dtype == np.float32
+    assert np.array_equal(stored, prepare_images(images, grid, plan))
+    assert stored.shape == (1, 12, 10, 12)
+    found = labels_of(prepared)
     # class indices, not values: 3 is the third class; what is ignored says so
     for value, index in {0: 0, 1: 1, 3: 2, 2: IGNORE}.items():
-        assert np.array_equal(prepared.labels == index, labels_to_grid(labels, grid) == value)
-    assert isinstance(prepared.images, np.memmap)
-    assert not prepared.images.flags.writeable
-    assert not prepared.labels.flags.writeable
+        assert np.array_equal(found == index, labels_to_grid(labels, grid) == value)
+        assert prepared.class_voxels.get(index, 0) == (0 if index == IGNORE else (found == index).sum())
+    assert not stored.flags.writeable
 
 
 def test_foreground_positions(cache: CaseCache, case: Case) -> None:
     prepared = cache.case(case)
-    assert prepared.labels is not None
-    rows = prepared.foreground
+    labels, rows = labels_of(prepared), positions_of(prepared)
     assert set(rows[:, 0]) == {1, 2}  # neither background nor what is ignored
-    assert (prepared.labels[tuple(rows[:, 1:].T)] == rows[:, 0]).all()
-    assert len(np.unique(rows, axis=0)) == len(rows) == np.isin(prepared.labels, (1, 2)).sum()
+    assert (labels[tuple(rows[:, 1:].T)] == rows[:, 0]).all()
+    assert len(np.unique(rows, axis=0)) == len(rows) == np.isin(labels, (1, 2)).sum()
+    random = np.random.default_rng(0)
+    drawn = np.array([prepared.foreground.draw(random) for _ in range(400)])
+    share = (labels[tuple(drawn.T)] == 2).mean()
+    assert share == pytest.approx(0.5, abs=0.08)  # classes evenly, though one is larger
 
 
 def test_positions_of_a_large_class_are_spread_over_it(tmp_path: Path, small_plan: Build) -> None:
@@ -94,7 +117,7 @@ def test_positions_of_a_large_class_are_spread_over_it(tmp_path: Path, small_pla
     nib.save(nib.Nifti1Image(np.zeros(label.shape, np.float32), np.eye(4)), case.images[0])
     nib.save(nib.Nifti1Image(label.astype(np.uint8), np.eye(4)), case.label)
     plan = small_plan()
-    rows = CaseCache(tmp_path / "cache", plan, plan.classes).case(case).foreground
+    rows = positions_of(CaseCache(tmp_path / "cache", plan, plan.classes).case(case))
     assert len(rows) == len(np.unique(rows, axis=0)) == 2000
     assert np.allclose(rows[:, 1:].mean(0), [19.5, 9.5, 4.5], atol=0.5)
     assert (rows[:, 1:].max(0) == [39, 19, 9]).all()
@@ -105,8 +128,44 @@ def test_an_empty_label_has_no_positions(cache: CaseCache, tmp_path: Path) -> No
         case = make_case(tmp_path / "data", f"empty{value}", 0, np.full((12, 10, 6), value))
         for _ in range(2):  # written, and read
             prepared = cache.case(case)
-            assert prepared.foreground.shape == (0, 4)
-            assert set(np.unique(prepared.labels)) == {IGNORE if value else 0}
+            assert positions_of(prepared).shape == (0, 4)
+            assert prepared.foreground.draw(np.random.default_rng(0)) is None
+            assert set(np.unique(labels_of(prepared))) == {IGNORE if value else 0}
+
+
+def in_air(tmp_path: Path, stray: bool) -> Case:
+    """A body of 10x8x6 voxels in air of -1000, the organ within; a stray label far outside where wanted."""
+    image, label = np.full((40, 30, 20), -1000, np.float32), np.zeros((40, 30, 20), np.uint8)
+    image[20:30, 10:18, 8:14] = np.random.default_rng(0).normal(50, 20, (10, 8, 6))
+    label[22:26, 12:16, 9:12] = 1
+    label[2, 3, 4] = stray
+    case = make_case(tmp_path, "air", 0)
+    for path, array in ((case.images[0], image), (case.label, label)):
+        nib.save(nib.Nifti1Image(array, np.eye(4)), path)
+    return case
+
+
+@pytest.mark.parametrize("stray", [False, True])
+def test_what_is_kept_is_the_body(tmp_path: Path, small_plan: Build, stray: bool) -> None:
+    """And no patch tells the difference: outside, air continues; nothing labelled is lost."""
+    scale = {"lower": -100, "upper": 200, "mean": 50, "std": 20}
+    plan = small_plan(channels=[{"name": "CT", "normalisation": "clip_zscore", **scale}], spacing=(1.0, 1.0, 1.25))
+    case = in_air(tmp_path, stray)
+    prepared = CaseCache(tmp_path / "cache", plan, plan.classes).case(case)
+    images, labels, geometry = load_case(case, plan.classes)
+    assert labels is not None
+    grid = plan_grid(geometry, plan.spacing)
+    assert prepared.shape == grid.target == (40, 30, 16)
+    start, stop = prepared.body
+    assert (start >= (16, 6, 2)).all()
+    assert (stop <= (34, 22, 15)).all()
+    whole = normalise(images_to_grid(images, grid), plan.channels)
+    assert np.allclose(prepared.images.whole(prepared.shape), whole, atol=1e-5)
+    assert np.array_equal(labels_of(prepared), labels_to_grid(labels, grid))
+    assert labels_of(prepared)[2, 3].any() == stray
+    for begin in ((0, 0, 0), (-4, -5, -6), (30, 20, 10), (24, 14, 8)):  # in air, over the edge, within
+        box = [np.clip(np.arange(b, b + 8), 0, k - 1) for b, k in zip(begin, grid.target, strict=True)]
+        assert np.allclose(prepared.images.box(begin, (8, 8, 8))[0], whole[0][np.ix_(*box)], atol=1e-5)
 
 
 def test_a_second_run_reads_what_the_first_wrote(cache: CaseCache, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,9 +174,7 @@ def test_a_second_run_reads_what_the_first_wrote(cache: CaseCache, case: Case, m
     monkeypatch.setattr("medseg.data.cache.load_case", lambda *_: pytest.fail("prepared again"))
     again = CaseCache(cache.folder, cache.plan, cache.classes).case(case)
     assert stamps(cache) == before
-    assert np.array_equal(first.images, again.images)
-    assert np.array_equal(first.labels, again.labels)
-    assert np.array_equal(first.foreground, again.foreground)
+    assert again == first
 
 
 def test_names_and_places_are_no_part_of_the_key(cache: CaseCache, case: Case, tmp_path: Path) -> None:
@@ -140,30 +197,29 @@ def test_content_is_part_of_the_key(cache: CaseCache, case: Case, tmp_path: Path
     label[5] = 1
     changed = cache.case(make_case(tmp_path / "data", "a", 1, label))  # another label: the image stays
     assert len(files(cache)) == 8
-    assert changed.labels is not None
-    assert changed.labels[5].all()
+    assert labels_of(changed)[5].all()
 
 
 @pytest.mark.parametrize(
-    ("change", "anew"),
+    ("change", "arrays"),
     [
-        ({"name": "other", "batch_size": 7, "patch_size": (8, 8, 8)}, False),
-        ({"network": {"filters": (8, 16)}, "inference": {"overlap": 0.1}}, False),
-        ({"spacing": (1.0, 1.0, 1.5)}, True),
+        ({"name": "other", "batch_size": 7, "patch_size": (8, 8, 8)}, 3),
+        ({"network": {"filters": (8, 16)}, "inference": {"overlap": 0.1}}, 3),
+        ({"spacing": (1.0, 1.0, 1.5)}, 6),
         (
             {"channels": [{"name": "CT", "normalisation": "clip_zscore", "lower": 0, "upper": 9, "mean": 5, "std": 2}]},
-            True,
+            6,
         ),
-        ({"classes": {0: "background", 3: "tumour"}}, True),
+        ({"classes": {0: "background", 3: "tumour"}}, 5),
     ],
 )
 def test_only_what_changes_the_prepared_case_is_part_of_the_key(
-    cache: CaseCache, case: Case, small_plan: Build, change: dict[str, Any], anew: bool
+    cache: CaseCache, case: Case, small_plan: Build, change: dict[str, Any], arrays: int
 ) -> None:
     cache.case(case)
     plan = small_plan(**{"classes": cache.plan.classes, **change})
     CaseCache(cache.folder, plan, CLASSES).case(case)
-    assert len(files(cache)) == (6 if anew else 3)
+    assert len(files(cache)) == arrays  # 3: nothing new; 5: labels, their images stay
 
 
 def test_the_same_labels_mean_something_else_where_a_class_is_ignored(
@@ -171,8 +227,8 @@ def test_the_same_labels_mean_something_else_where_a_class_is_ignored(
 ) -> None:
     kept = {**CLASSES, 2: "cyst"}
     other = CaseCache(cache.folder, small_plan(classes=kept), kept).case(case)
-    assert IGNORE in np.unique(cache.case(case).labels)
-    assert set(np.unique(other.labels)) == {0, 1, 2, 3}
+    assert IGNORE in np.unique(labels_of(cache.case(case)))
+    assert set(np.unique(labels_of(other))) == {0, 1, 2, 3}
 
 
 def test_an_image_is_prepared_once_for_all_budgets(tiny_cohort: Path, tmp_path: Path, small_plan: Build) -> None:
@@ -182,32 +238,27 @@ def test_an_image_is_prepared_once_for_all_budgets(tiny_cohort: Path, tmp_path: 
     few, many = cohorts
     assert {case.name for case in few.unlabelled} > {case.name for case in many.unlabelled}
     prepared = {case.name: case for case in cache.prepare([*few.labelled, *few.unlabelled])}
-    before = stamps(cache)
+    before = files(cache)
     assert len(before) == 4 + 2  # four images, one label
     again = {case.name: case for case in cache.prepare([*many.labelled, *many.unlabelled])}
-    after = stamps(cache)
-    assert len(after) == 4 + 4
-    images = [name for name in before if name.count(".") == 1]
-    assert len(images) == 4
+    assert len(files(cache)) == 4 + 4
     for name in set(again) & set(prepared):
-        assert np.array_equal(prepared[name].images, again[name].images)
+        assert prepared[name].images == again[name].images
     assert sum(case.labels is None for case in prepared.values()) == 3
     assert sum(case.labels is None for case in again.values()) == 2
-    assert all(len(case.foreground) == 0 for case in again.values() if case.labels is None)
+    assert all(not case.foreground.counts for case in again.values() if case.labels is None)
 
 
-@pytest.mark.parametrize("kind", ["images", "labels", "foreground"])
-@pytest.mark.parametrize("damage", ["truncated", "header only", "empty", "garbage", "gone", "folder of no use"])
+@pytest.mark.parametrize("kind", ["images", "labels", "foreground", "record"])
+@pytest.mark.parametrize("damage", ["truncated", "header only", "empty", "flipped", "gone", "folder of no use"])
 def test_torn_files_are_made_again(cache: CaseCache, case: Case, kind: str, damage: str) -> None:
-    cache.case(case)
+    first = cache.case(case)
     whole = files(cache)
-    (path,) = [
-        path
-        for path in cache.folder.iterdir()
-        if (kind in path.name) or (kind == "images" and path.name.count(".") == 1)
-    ]
+    path = next(path for path in sorted(cache.folder.iterdir()) if kind in path.name)
     content = path.read_bytes()
-    damaged = {"truncated": content[:-1], "header only": content[:128], "empty": b"", "garbage": b"x" * len(content)}
+    flipped = bytearray(content)
+    flipped[-9] ^= 64  # one bit, the size is the same
+    damaged = {"truncated": content[:-1], "header only": content[:128], "empty": b"", "flipped": bytes(flipped)}
     if damage == "gone":
         path.unlink()
     elif damage == "folder of no use":
@@ -218,18 +269,40 @@ def test_torn_files_are_made_again(cache: CaseCache, case: Case, kind: str, dama
         return
     else:
         path.write_bytes(damaged[damage])
-    again = cache.case(case)
+    assert cache.case(case) == first
     assert files(cache) == whole
-    assert np.array_equal(again.labels, np.load(next(cache.folder.glob("*.labels.npy"))))
+
+
+def test_a_copied_cache_serves_where_it_is_whole(cache: CaseCache, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files have other times: their checksums are looked at, once."""
+    cache.case(case)
+    for path in cache.folder.glob("*.npy"):
+        os.utime(path, (0, 0))
+    monkeypatch.setattr("medseg.data.cache.load_case", lambda *_: pytest.fail("prepared again"))
+    cache.case(case)
+    monkeypatch.setattr("medseg.data.entries._checksum", lambda *_: pytest.fail("read again"))
+    cache.case(case)
 
 
 def test_a_cache_that_is_emptied_does_not_disturb_who_reads_it(cache: CaseCache, case: Case) -> None:
-    prepared = cache.case(case)
-    expected = np.array(prepared.images)
+    patches = PatchDataset([case], cache, (8, 8, 8), 1, seed=0)
+    before = patches[0, 0]
     shutil.rmtree(cache.folder)
-    assert np.array_equal(prepared.images, expected)
-    cache.prepare([case])
+    after = patches[0, 0]
+    assert all(torch.equal(before[name], after[name]) for name in before)
     assert len(files(cache)) == 3
+    next(cache.folder.glob("*.images.npy")).write_bytes(b"")  # nor one that is damaged
+    assert torch.equal(patches[0, 0]["image"], before["image"])
+
+
+def test_no_file_stays_open_or_mapped(cache: CaseCache, case: Case) -> None:
+    """So that the number of cases is limited by nothing but the disk."""
+    patches = PatchDataset([case], cache, (8, 8, 8), 1, seed=0)
+    items = [patches[step, 0] for step in range(5)]
+    assert len(items) == 5
+    process = psutil.Process()
+    assert not [file for file in process.open_files() if "cache" in file.path]
+    assert str(cache.folder) not in Path("/proc/self/maps").read_text()
 
 
 @pytest.mark.parametrize("gone", ["image", "label"])
@@ -287,50 +360,46 @@ def test_several_channels(tmp_path: Path, small_plan: Build, case: Case) -> None
     both = cache.case(Case("x", (*case.images, *other.images), None))
     swapped = cache.case(Case("x", (*other.images, *case.images), None))
     assert both.images.shape[0] == 2
-    assert np.array_equal(both.images, swapped.images[::-1])
-    assert not np.array_equal(both.images[0], both.images[1])
+    assert np.array_equal(both.images.array(), swapped.images.array()[::-1])
+    assert not np.array_equal(*both.images.array())
 
 
-def test_file_digest(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"abc")
-    assert file_digest(tmp_path / "a").hex().startswith("ba7816bf")  # SHA-256 of abc, FIPS 180-2
-    with pytest.raises(InputError, match="a folder without DICOM images"):
-        file_digest(tmp_path)
+def _prepare(cache: CaseCache, cases: list[Case], begin: Event, results: SimpleQueue[str]) -> None:
+    begin.wait(30)
+    digest = hashlib.sha256()
+    for _ in range(5):
+        for one in cache.prepare(cases):
+            digest.update(one.images.array().tobytes() + labels_of(one).tobytes() + positions_of(one).tobytes())
+    results.put(digest.hexdigest())
 
 
-def test_two_processes_prepare_the_same_folder(tmp_path: Path, plan: Plan, case: Case) -> None:
-    others = [make_case(tmp_path / "data", f"c{i}", i + 1) for i in range(5)]
-    names = [one.name for one in (case, *others)]
-    save_plan(plan, tmp_path / "plan.yaml")
-    code = (
-        "import sys, hashlib; from pathlib import Path\n"
-        "from medseg.data import CaseCache, Case\n"
-        "from medseg.plan import load_plan\n"
-        f"root, names, classes = Path(sys.argv[1]), {names!r}, {CLASSES!r}\n"
-        "data = root / 'data'\n"
-        "cases = [Case(n, (data / f'{n}.nii.gz',), data / f'{n}_label.nii.gz') for n in names]\n"
-        "cache = CaseCache(root / 'cache', load_plan(root / 'plan.yaml'), classes)\n"
-        "print('ready', flush=True); sys.stdin.readline()\n"
-        "digest = hashlib.sha256()\n"
-        "for _ in range(5):\n"
-        "    for one in cache.prepare(cases):\n"
-        "        for array in (one.images, one.labels, one.foreground): digest.update(array.tobytes())\n"
-        "print(digest.hexdigest())\n"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    both = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-        for _ in range(2)
-    ]
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_two_processes_prepare_the_same_folder(cache: CaseCache, case: Case, tmp_path: Path) -> None:
+    cases = [case, *(make_case(tmp_path / "data", f"c{i}", i + 1) for i in range(5))]
+    context = multiprocessing.get_context("fork")
+    begin, results = context.Event(), context.SimpleQueue()
+    both = [context.Process(target=_prepare, args=(cache, cases, begin, results)) for _ in range(2)]
     for process in both:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in both:  # both begin at once
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    outputs = [process.communicate()[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert outputs[0] == outputs[1]
-    assert len(list((tmp_path / "cache").iterdir())) == 3 * len(names)  # nothing temporary is left
+        process.start()
+    begin.set()
+    for process in both:
+        process.join(60)
+        assert process.exitcode == 0
+    assert results.get() == results.get()
+    assert len(stamps(cache)) == 5 * len(cases)  # nothing temporary is left
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_many_cases_are_given_to_processes(
+    cache: CaseCache, case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those give what this one would, in order, and the error of a broken case comes through."""
+    monkeypatch.setattr("medseg.data.preparing._WORTH_PROCESSES", 0.0)
+    monkeypatch.setattr("medseg.data.preparing._START", "fork")  # importing torch anew takes many seconds
+    monkeypatch.setattr("medseg.data.preparing.os.cpu_count", lambda: 2)
+    cases = [case, *(make_case(tmp_path / "data", f"c{i}", i + 1) for i in range(3))]
+    wrong = make_case(tmp_path / "data", "wrong", 1, np.full((12, 10, 6), 7))
+    with pytest.raises(InputError, match=r"wrong_label.nii.gz: label value 7"):
+        cache.prepare([*cases, wrong])
+    monkeypatch.setattr("medseg.data.cache.load_case", lambda *_: pytest.fail("not prepared by the others"))
+    assert [one.name for one in cache.prepare(cases)] == ["a", "c0", "c1", "c2"]
