@@ -81,6 +81,11 @@ class UNet(nn.Module):
                 return self.classifier(self._maps(image)[-1])
             return self.outputs(image)
 
+    @torch.jit.unused
+    def last_map(self, image: Tensor) -> Tensor:
+        """The map before the classifier, (B, filters[0], D, H, W): `classifier(last_map(image))` are the logits."""
+        return self._maps(image)[-1]
+
     def _maps(self, image: Tensor) -> list[Tensor]:
         """All stages' maps in the order in which they are computed: encoders, then decoders."""
         maps: list[Tensor] = []
