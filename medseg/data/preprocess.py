@@ -26,6 +26,7 @@ __all__ = [
     "plan_grid",
     "prepare_body",
     "prepare_images",
+    "to_native",
 ]
 
 Corner = tuple[int, int, int]
@@ -95,9 +96,12 @@ def logits_from_grid(logits: torch.Tensor, grid: Grid) -> np.ndarray:
     then arg-max, then back to the file's axis order; uint16."""
     if tuple(logits.shape[1:]) != grid.canonical:
         logits = F.interpolate(logits[None].float(), grid.canonical, mode="trilinear", align_corners=False)[0]
-    labels = logits.argmax(0).to(torch.int32).cpu().numpy().astype(np.uint16)
-    back = ornt_transform(_RAS, grid.orientation)
-    return np.ascontiguousarray(apply_orientation(labels, back))
+    return np.ascontiguousarray(to_native(logits.argmax(0).to(torch.int32).cpu().numpy().astype(np.uint16), grid))
+
+
+def to_native(array: np.ndarray, grid: Grid) -> np.ndarray:
+    """An array (X, Y, Z, ...) of the shape `grid.canonical` with its axes in the file's order; a view."""
+    return apply_orientation(array, ornt_transform(_RAS, grid.orientation))
 
 
 def normalise(images: np.ndarray, channels: Sequence[ChannelPlan]) -> np.ndarray:

@@ -40,8 +40,13 @@ class Split:
     head: Head | None
 
 
-def split(networks: Sequence[nn.Module | Callable[[Tensor], Tensor]], mirror_axes: Sequence[int] = ()) -> Split:
+def split(
+    networks: Sequence[nn.Module | Callable[[Tensor], Tensor]], mirror_axes: Sequence[int] = (), whole: bool = False
+) -> Split:
     """The mean of the networks' logits, each also the mean over all mirrorings along `mirror_axes` (0 to 2).
+
+    Networks are split where each is a `UNet` and their last maps together have fewer channels than the logits, unless
+    `whole` asks for logits.
 
     Raises:
         ValueError: no network.
@@ -51,7 +56,7 @@ def split(networks: Sequence[nn.Module | Callable[[Tensor], Tensor]], mirror_axe
     unets = [network for network in networks if isinstance(network, UNet)]
     layers = [unet.classifier.conv.conv for unet in unets]
     width = sum(layer.in_channels for layer in layers)
-    if len(unets) < len(networks) or width >= layers[0].out_channels:
+    if whole or len(unets) < len(networks) or width >= layers[0].out_channels:
         return Split(_mirrored(_mean(networks), mirror_axes), None)
     with torch.no_grad():
         weight = torch.cat([layer.weight.float().flatten(1) for layer in layers], dim=1) / len(layers)
@@ -79,7 +84,7 @@ def _joined(bodies: Sequence[Callable[[Tensor], Tensor]]) -> Callable[[Tensor], 
 def _mirrored(network: Callable[[Tensor], Tensor], axes: Sequence[int]) -> Callable[[Tensor], Tensor]:
     if not axes:
         return network
-    flips = [[]]
+    flips: list[list[int]] = [[]]
     for axis in sorted(set(axes)):
         flips += [[*flip, axis + 2] for flip in flips]
 

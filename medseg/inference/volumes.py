@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from medseg.data.cache import CaseCache
 from medseg.data.cohort import Case, load_case
-from medseg.data.preprocess import Grid, logits_from_grid, plan_grid, prepare_images
+from medseg.data.preprocess import Grid, plan_grid, prepare_images, to_native
 from medseg.data.volume import Geometry, read_geometry, read_labels
 from medseg.errors import InputError
+from medseg.inference.head import split
 from medseg.inference.inferer import PlannedInferer
+from medseg.inference.postprocess import clean
+from medseg.inference.reduce import reduce_rows
+from medseg.inference.resample import native_rows
 from medseg.plan import Plan
 
-__all__ = ["VolumeDataset", "VolumeItem", "predict_labels"]
+__all__ = ["Prediction", "VolumeDataset", "VolumeItem", "predict_labels", "segment"]
 
 
 @dataclass(frozen=True)
@@ -92,10 +96,62 @@ class VolumeDataset(Dataset[VolumeItem]):
         return VolumeItem(case.name, case.images[0], images, grid, geometry, reference)
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Prediction:
+    """What was found in a volume, on the file's own grid.
+
+    Attributes:
+        labels: label values (X, Y, Z), uint8 where they fit, else uint16.
+        confidence: by label value found, the mean probability of its voxels before post-processing.
+        probabilities: uint16 (X, Y, Z, K) in steps of `PROBABILITY_STEP`, one a class or region; None where not wanted.
+        uncertainty: float32 (X, Y, Z) in [0, 1]; None where not wanted.
+    """
+
+    labels: np.ndarray
+    confidence: dict[int, float]
+    probabilities: np.ndarray | None = None
+    uncertainty: np.ndarray | None = None
+
+
+def segment(
+    item: VolumeItem,
+    networks: Sequence[Callable[[Tensor], Tensor]],
+    inferer: PlannedInferer,
+    plan: Plan,
+    probabilities: np.ndarray | None = None,
+    uncertainty: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Prediction:
+    """The networks' mean prediction of a volume in one pass, post-processed as the plan says.
+
+    Nothing of the size of all classes times the volume is held, except `probabilities`.
+
+    Args:
+        item: the prepared volume.
+        networks: in evaluation mode, on the inferer's device.
+        inferer: the windows.
+        plan: classes or regions, post-processing.
+        probabilities: uint16 (K, *item.grid.canonical) to be filled, in memory or on disk; None leaves them out.
+        uncertainty: whether it is wanted.
+        progress: called with the windows done and all windows.
+    """
+    grid = item.grid
+    parts = split(networks, inferer.mirrored_axes)
+    slabs = inferer.stream(torch.from_numpy(item.images), parts.body, progress)
+    rows = native_rows(slabs, grid.target, grid.canonical, inferer.elements, plan.outputs)
+    device = inferer.device or "cpu"
+    found = reduce_rows(rows, grid.canonical, plan, parts.head, probabilities, uncertainty, device)
+    labels = np.ascontiguousarray(to_native(found.labels, grid))
+    if plan.postprocessing:
+        labels = clean(labels, plan.postprocessing, item.geometry.spacing)
+    return Prediction(
+        labels if labels.dtype == np.uint8 else labels.astype(np.uint16),
+        found.confidence,
+        None if probabilities is None else to_native(np.moveaxis(probabilities, 0, -1), grid),
+        None if found.uncertainty is None else to_native(found.uncertainty, grid),
+    )
+
+
 def predict_labels(item: VolumeItem, network: nn.Module, inferer: PlannedInferer, plan: Plan) -> np.ndarray:
-    """Label values (X, Y, Z), uint8 where they fit, on the volume's own grid; puts the network in evaluation mode."""
-    network.eval()
-    logits = inferer(torch.from_numpy(item.images), network)
-    values = np.array(plan.label_values, np.uint8 if max(plan.label_values) < 2**8 else np.uint16)
-    return values[logits_from_grid(logits, item.grid)]
+    """Label values (X, Y, Z) on the volume's own grid; puts the network in evaluation mode."""
+    return segment(item, [network.eval()], inferer, plan).labels

@@ -11,7 +11,8 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor
 from torch.nn import functional as F
 
-from medseg.inference.sliding_window import gaussian_profile, sliding_window, window_starts
+from medseg.inference.sliding_window import sliding_window
+from medseg.inference.windows import gaussian_profile, window_starts
 
 sizes = st.tuples(*[st.integers(1, 13)] * 3)
 
