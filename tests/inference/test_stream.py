@@ -114,8 +114,7 @@ def _plain_logits(item: VolumeItem, networks: Sequence[Callable[[Tensor], Tensor
         return torch.stack([_plain(volume, n, plan.patch_size, plan.inference.overlap) for n in networks]).mean(0)
 
 
-@pytest.mark.parametrize("mirror", [False, True])
-@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize(("members", "mirror"), [(1, True), (2, False), (3, False)])
 def test_labels_are_those_of_the_plain_method(small_plan: MakePlan, members: int, mirror: bool) -> None:
     """Nine classes and last maps of four channels, so that these are blended; the file's axes are turned and its grid
     is another one; voxels in which the two best classes are closer than rounding may differ."""
@@ -196,20 +195,20 @@ def test_windows_outside_the_body_are_left_out(small_plan: MakePlan) -> None:
     assert (alone.labels[8:] == 0).all()
 
 
-@pytest.mark.parametrize("classes", [3, 64])
-def test_memory_grows_with_the_slab_not_with_the_volume(classes: int, small_plan: MakePlan) -> None:
-    """Bytes that torch allocates at once, seen by its profiler: the largest single tensor and no more than a few."""
-    plan = small_plan(classes={i: str(i) for i in range(classes)})
+def test_memory_grows_with_the_slab_not_with_the_volume(small_plan: MakePlan) -> None:
+    """The peak of what torch has allocated at once, by its profiler."""
+    classes = 64
+    plan = small_plan(classes={i: str(i) for i in range(classes)}, inference={"overlap": 0.2})
     network = planned_unet(plan).eval()
     peaks = []
-    for length in (64, 192):
+    for length in (48, 144):
         item = _item((length, 32, 16), np.eye(4), plan)
         with torch.profiler.profile(profile_memory=True) as profile:
             segment(item, [network], PlannedInferer(plan), plan)
         sizes = [e.nbytes() for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
         peaks.append(int(np.cumsum(sizes).max()))
     assert peaks[1] < 1.2 * peaks[0]
-    assert peaks[1] < 192 * 32 * 16 * classes * 4 or classes == 3
+    assert peaks[1] < 0.35 * (144 * 32 * 16 * classes * 4)
 
 
 def test_a_call_with_a_batch_is_that_of_monai(small_plan: MakePlan) -> None:

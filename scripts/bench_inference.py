@@ -1,0 +1,280 @@
+"""Time and peak memory of whole-volume prediction: medseg, MONAI, nnU-Net and the bare network on the same windows.
+
+    python scripts/bench_inference.py --volume liver_ct --classes 2 105
+    python scripts/bench_inference.py --volume 256 --classes 100 --nnunet-python PYTHON   # with nnunetv2 2.8.1
+    python scripts/bench_inference.py --volume 128 --classes 2 --linear
+
+Each measurement runs in a process of its own. One network of random weights, planned for the volume's spacing, is given
+to all of them, with the same patch, overlap and batch and in the same precision. Time begins with the prepared volume
+and ends with labels; memory is the highest resident size minus that before the call (Linux). Ratios are per window to
+the first row. The CPU's seconds say on a busy machine what the clock does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+METHODS = ("forwards", "medseg", "monai", "nnunet")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--volume", default="liver_ct", help="liver_ct, or the edge of a random cube in voxels")
+    parser.add_argument("--crop", type=int, nargs=3, help="use only so many voxels along each axis")
+    parser.add_argument("--classes", type=int, nargs="+", default=[2])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["forwards", "medseg", "monai"])
+    parser.add_argument("--nnunet-python", help="of an environment with nnunetv2; measures it too")
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
+    parser.add_argument("--filters", type=int, default=16, help="channels of the network's first stage")
+    parser.add_argument("--repeat", type=int, default=1, help="the fastest of so many is reported")
+    parser.add_argument("--linear", action="store_true", help="medseg alone on one, two and four times the volume")
+    parser.add_argument("--skip-outside", action="store_true", help="what leaving out windows outside the body changes")
+    options = parser.parse_args()
+    methods = [*options.methods, *(["nnunet"] if options.nnunet_python else [])]
+    for classes in options.classes:
+        with tempfile.TemporaryDirectory() as folder:
+            job = prepare(Path(folder), options, classes)
+            if options.linear:
+                linear(job)
+            elif options.skip_outside:
+                found = {name: measure("medseg", job | {"skip_outside": name == "skipping"}, None)
+                         for name in ("everywhere", "skipping")}  # fmt: skip
+                report(job, found, "everywhere")
+                changed = _read(found["everywhere"]["labels"]) != _read(found["skipping"]["labels"])
+                print(f"labels changed: {changed.sum()} of {changed.size} voxels")
+            else:
+                report(job, {m: repeated(m, job, options) for m in methods}, "forwards")
+
+
+def prepare(folder: Path, options: argparse.Namespace, classes: int) -> dict[str, Any]:
+    """Writes volume and network, and what the processes need to know."""
+    import numpy as np
+    import torch
+
+    from medseg.data.preprocess import plan_grid, prepare_images
+    from medseg.data.volume import read_volume
+    from medseg.engine import Autocast
+    from medseg.networks import planned_unet
+    from medseg.plan import ChannelPlan, NetworkPlan, Plan, save_plan
+    from medseg.planning.planner import Sizes, patch_and_topology
+
+    spacing = (1.0, 1.0, 1.0)
+    raw = None
+    if options.volume == "liver_ct":
+        root = Path(os.environ.get("MEDSEG_DATA", "../shared/data"))
+        raw = read_volume(next((root / "liver_ct" / "imagesTr").glob("*.nii.gz")))
+        spacing = tuple(max(float(f"{s:.5g}"), 1e-3) for s in raw.geometry.spacing)
+    shape = raw.geometry.shape if raw else (int(options.volume),) * 3
+    shape = tuple(min(n, c) for n, c in zip(shape, options.crop or shape, strict=True))
+    patch, strides, kernels = patch_and_topology(shape, spacing, Sizes().patch_voxels, Sizes().max_stages)
+    plan = Plan(
+        name="bench",
+        channels=(
+            ChannelPlan(name="CT", normalisation="clip_zscore", lower=-100.0, upper=250.0, mean=80.0, std=50.0),
+        ),
+        classes={i: str(i) for i in range(classes)},
+        spacing=spacing,
+        patch_size=patch,
+        batch_size=2,
+        network=NetworkPlan(
+            filters=tuple(min(options.filters * 2**i, 320) for i in range(len(strides))),
+            strides=strides, kernels=kernels, heads=0,
+        ),
+    )  # fmt: skip
+    if raw:
+        images = raw.array[None][(slice(None), *(slice(n) for n in shape))]
+        grid = plan_grid(raw.geometry, plan.spacing)
+        images = prepare_images(images, grid, plan) if images.shape[1:] == grid.native else (images - 80) / 50
+    else:
+        images = np.random.default_rng(0).standard_normal((1, *shape), dtype=np.float32)
+    np.save(folder / "volume.npy", images.astype(np.float32))
+    save_plan(plan, folder / "plan.yaml")
+    network = planned_unet(plan).eval().to(memory_format=torch.channels_last_3d)
+    torch.save(network.state_dict(), folder / "network.pt")
+    precision = Autocast("cpu").precision if options.precision == "auto" else options.precision
+    if options.nnunet_python:  # knows neither medseg nor MONAI
+        with torch.no_grad():
+            torch.jit.trace(network, torch.zeros(1, 1, *patch)).save(str(folder / "network.ts"))
+    settings = plan.inference
+    return {"folder": str(folder), "patch": patch, "classes": classes, "shape": images.shape[1:],
+            "precision": precision, "overlap": settings.overlap, "batch": settings.batch,
+            "skip_outside": False}  # fmt: skip
+
+
+def repeated(method: str, job: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    runs = [measure(method, job, options.nnunet_python) for _ in range(options.repeat)]
+    return min(runs, key=lambda run: run["seconds"])
+
+
+def measure(method: str, job: dict[str, Any], nnunet_python: str | None) -> dict[str, Any]:
+    """One method in a fresh process."""
+    python = nnunet_python if method == "nnunet" and nnunet_python else sys.executable
+    done = subprocess.run(
+        [python, __file__, "--worker", method, json.dumps(job)], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def report(job: dict[str, Any], found: dict[str, dict[str, Any]], base: str) -> None:
+    voxels = " x ".join(map(str, job["shape"]))
+    patch = " x ".join(map(str, job["patch"]))
+    print(f"\n{voxels} voxels, {job['classes']} classes, windows of {patch}, {job['precision']}")
+    print(f"{'':12}{'windows':>8}{'seconds':>10}{'ratio':>8}{'cpu s':>10}{'ratio':>8}{'peak MB':>10}{'of MONAI':>10}")
+    for name, run in found.items():
+        ratios = [run[of] / run["windows"] / (found[base][of] / found[base]["windows"]) for of in ("seconds", "cpu")]
+        memory = f"{run['peak_mb'] / found['monai']['peak_mb']:10.2f}" if "monai" in found else ""
+        print(f"{name:12}{run['windows']:8}{run['seconds']:10.1f}{ratios[0]:8.3f}{run['cpu']:10.1f}{ratios[1]:8.3f}"
+              f"{run['peak_mb']:10.0f}{memory}", flush=True)  # fmt: skip
+
+
+def linear(job: dict[str, Any]) -> None:
+    volume = _read(Path(job["folder"]) / "volume.npy")
+    import numpy as np
+
+    print(f"\n{'voxels':>24}{'seconds':>10}{'us/voxel':>10}{'peak MB':>10}")
+    for times in (1, 2, 4):
+        longer = np.concatenate([volume] * times, axis=1)
+        np.save(Path(job["folder"]) / "volume.npy", longer)
+        run = measure("medseg", job, None)
+        size = " x ".join(map(str, longer.shape[1:]))
+        print(f"{size:>24}{run['seconds']:10.1f}{run['seconds'] / longer.size * 1e6:10.3f}{run['peak_mb']:10.0f}")
+
+
+def _read(path: str | Path) -> Any:
+    import numpy as np
+
+    return np.load(path)
+
+
+def worker(method: str, job: dict[str, Any]) -> None:
+    """Runs one method and prints seconds, peak memory and windows as JSON."""
+    import torch
+
+    volume = torch.from_numpy(_read(Path(job["folder"]) / "volume.npy"))
+    predict, count = {"forwards": forwards, "medseg": medseg, "monai": monai, "nnunet": nnunet}[method](job, volume)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=job["precision"] == "bf16"):
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before = _status("VmRSS")
+        begin, cpu = time.perf_counter(), time.process_time()
+        labels = predict()
+        seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    peak = _status("VmHWM") - before
+    found = {"seconds": seconds, "cpu": cpu, "peak_mb": peak / 1e3, "windows": count[0]}
+    if labels is not None and method == "medseg":
+        import numpy as np
+
+        found["labels"] = str(Path(job["folder"]) / f"labels{int(job['skip_outside'])}.npy")
+        np.save(found["labels"], labels)
+    print(json.dumps(found))
+
+
+def _status(field: str) -> int:
+    """A field of this process's memory in kB. (ru_maxrss would begin with that of the process that started it.)"""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1])
+
+
+def _counted(network: Any) -> tuple[Any, list[int]]:
+    """The network, and how many windows it has seen."""
+    count = [0]
+    network.register_forward_pre_hook(lambda _, inputs: count.__setitem__(0, count[0] + len(inputs[0])))
+    return network, count
+
+
+def _network(job: dict[str, Any]) -> Any:
+    import torch
+
+    from medseg.networks import planned_unet
+    from medseg.plan import load_plan
+
+    network = planned_unet(load_plan(Path(job["folder"]) / "plan.yaml"), device="cpu").eval()
+    network.load_state_dict(torch.load(Path(job["folder"]) / "network.pt", weights_only=True))
+    return network
+
+
+def forwards(job: dict[str, Any], volume: Any) -> tuple[Any, list[int]]:
+    """The network on medseg's windows, its output thrown away."""
+    import itertools
+
+    import torch
+
+    from medseg.inference.windows import pad_with_edge, window_starts
+
+    network, count = _counted(_network(job))
+
+    def predict() -> None:
+        padded = pad_with_edge(volume, job["patch"])[0]
+        starts = [window_starts(n, p, job["overlap"]) for n, p in zip(padded.shape[1:], job["patch"], strict=True)]
+        corners = list(itertools.product(*starts))
+        for at in range(0, len(corners), job["batch"]):
+            network(torch.stack([
+                padded[(slice(None), *(slice(c, c + p) for c, p in zip(corner, job["patch"], strict=True)))]
+                for corner in corners[at : at + job["batch"]]
+            ]))  # fmt: skip
+
+    return predict, count
+
+
+def medseg(job: dict[str, Any], volume: Any) -> tuple[Any, list[int]]:
+    from medseg.inference.head import split
+    from medseg.inference.inferer import PlannedInferer
+    from medseg.inference.reduce import reduce_rows
+    from medseg.inference.resample import native_rows
+    from medseg.plan import load_plan
+
+    plan, count = load_plan(Path(job["folder"]) / "plan.yaml"), [0]
+    inferer = PlannedInferer(plan, skip_outside=job["skip_outside"])
+    parts, shape = split([_network(job)]), tuple(volume.shape[1:])
+
+    def predict() -> Any:
+        slabs = inferer.stream(volume, parts.body, lambda _, total: count.__setitem__(0, total))
+        return reduce_rows(native_rows(slabs, shape, shape, values=plan.outputs), shape, plan, parts.head).labels
+
+    return predict, count
+
+
+def monai(job: dict[str, Any], volume: Any) -> tuple[Any, list[int]]:
+    from monai.inferers import sliding_window_inference
+
+    network, count = _counted(_network(job))
+    options = {"overlap": job["overlap"], "mode": "gaussian", "sigma_scale": 0.125, "padding_mode": "replicate"}
+    predict = lambda: sliding_window_inference(volume[None], job["patch"], job["batch"], network, **options).argmax(1)  # noqa: E731
+    return predict, count
+
+
+def nnunet(job: dict[str, Any], volume: Any) -> tuple[Any, list[int]]:
+    from types import SimpleNamespace
+
+    import torch
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    predictor = nnUNetPredictor(
+        tile_step_size=1 - job["overlap"], use_mirroring=False, perform_everything_on_device=False,
+        device=torch.device("cpu"), allow_tqdm=False,
+    )  # fmt: skip
+    network, count = torch.jit.load(Path(job["folder"]) / "network.ts"), [0]
+
+    class Network(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            count[0] += len(x)
+            return network(x.contiguous(memory_format=torch.channels_last_3d))
+
+    predictor.network = Network()
+    predictor.configuration_manager = SimpleNamespace(patch_size=list(job["patch"]))
+    predictor.label_manager = SimpleNamespace(num_segmentation_heads=job["classes"])
+    return lambda: predictor.predict_sliding_window_return_logits(volume).argmax(0), count
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--worker"]:
+        worker(sys.argv[2], json.loads(sys.argv[3]))
+    else:
+        main()
