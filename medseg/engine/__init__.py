@@ -5,6 +5,7 @@ from medseg.engine.early_stopping import EarlyStopping
 from medseg.engine.evaluator import VolumeEvaluator, WriteSegmentations, show_evaluation
 from medseg.engine.iteration import Iteration
 from medseg.engine.job import TrainingJob
+from medseg.engine.judgement import SplitJudgement, judge_split
 from medseg.engine.logs import JsonLines, StepLog
 from medseg.engine.output import new_output, plan_path, run_folder
 from medseg.engine.precision import Autocast, has_bf16, pick_device, set_deterministic
@@ -26,6 +27,7 @@ __all__ = [
     "JsonLines",
     "PolynomialDecay",
     "ProgressHandler",
+    "SplitJudgement",
     "StepLog",
     "StopSignals",
     "Trainer",
@@ -34,6 +36,7 @@ __all__ = [
     "VolumeEvaluator",
     "WriteSegmentations",
     "has_bf16",
+    "judge_split",
     "load_checkpoint",
     "new_output",
     "pick_device",

@@ -14,9 +14,11 @@ from typing import Any, NoReturn, Protocol
 from ignite.engine import Events
 from rich.console import Console
 
+from medseg.data.cohort import Cohort
+from medseg.data.runfile import run_file, write_run_file
 from medseg.data.volume import read_volume
 from medseg.engine.checkpoints import CheckpointHandler
-from medseg.engine.evaluator import CaseOutput, VolumeEvaluator
+from medseg.engine.evaluator import CaseOutput, VolumeEvaluator, WriteSegmentations
 from medseg.engine.output import locked, resume_command
 from medseg.engine.provenance import provenance
 from medseg.engine.record import as_yaml
@@ -41,6 +43,7 @@ class TrackerLike(Protocol):
     """What a job needs of `medseg.tracking.Tracker`."""
 
     uri: str
+    experiment: str
     run_id: str | None
 
     def start(self, params: Mapping[str, Any]) -> str: ...
@@ -61,6 +64,7 @@ class TrainingJob:
         plan: written to the folder and to the model.
         output: the run's folder.
         config: the merged config, written as `config.yaml`.
+        cohort: the cases, whose names and files are kept in `run.json`.
         tracker: the MLflow run; it ends FINISHED, FAILED where anything raises, KILLED where a signal stopped it.
         params: what to track besides config and versions: method, loss, budget, data digest, seed.
         signals: the handler that catches them.
@@ -79,6 +83,7 @@ class TrainingJob:
         plan: Plan,
         output: str | os.PathLike[str],
         config: Mapping[str, Any],
+        cohort: Cohort,
         tracker: TrackerLike,
         params: Mapping[str, Any],
         signals: StopSignals,
@@ -94,6 +99,7 @@ class TrainingJob:
         self.plan = plan
         self.output = Path(output)
         self.config = config
+        self.cohort = cohort
         self.tracker = tracker
         self.params = params
         self.signals = signals
@@ -140,9 +146,11 @@ class TrainingJob:
             )
         save_plan(self.plan, self.output / "plan.yaml")
         write_text(self.output / "config.yaml", as_yaml({**self.config, "resume": None, "force": False}))
-        digest = self.record["data_digest"]
         versions = provenance(self.trainer.state.device)
-        self.tracker.start({**self.params, "data_digest": digest, **versions, "config": self.config})
+        params = {**self.params, "data_digest": self.record["data_digest"], **versions}
+        run_id = self.tracker.start({**params, "config": self.config})
+        tracking = {"uri": self.tracker.uri, "experiment": self.tracker.experiment, "run_id": run_id}
+        write_run_file(self.output, run_file(self.cohort, params, tracking))
 
     def _stopped(self, error: BaseException) -> NoReturn:
         """Ends a run that cannot go on so that it can be resumed, and raises what the user sees."""
@@ -186,8 +194,8 @@ class TrainingJob:
             finite = {name: value for name, value in flat.items() if math.isfinite(value)}
             self.tracker.metrics(finite, self.trainer.state.iteration)
         folders = [self.output / name for name in ("model", "pictures")]
-        files = [self.output / name for name in ("config.yaml", "plan.yaml", "metrics.json", "metrics.jsonl")]
-        self.tracker.artifacts([*folders, *files])
+        names = ("config.yaml", "plan.yaml", "run.json", "metrics.json", "metrics.jsonl")
+        self.tracker.artifacts([*folders, *(self.output / name for name in names)])
         shown = {name: found["summary"] for name, found in judged["validation"].items()}
         self.console.print(checkpoint_table(shown, "validation", shown["best"].n_cases))
 
@@ -197,13 +205,15 @@ class TrainingJob:
         checkpoints: Mapping[str, Mapping[str, Any]],
         pictures: Path | None = None,
     ) -> dict[str, dict[str, Any]]:
-        """`best` and `last` on the evaluator's cases, and pictures of what `best` makes of the first ones."""
+        """`best` and `last` on the evaluator's cases; what `best` makes of them in `predictions`, and pictures of the
+        first ones."""
         network = copy.deepcopy(self.trainer.iteration.students[0])
         found: dict[str, dict[str, Any]] = {}
         for name, checkpoint in checkpoints.items():
             network.load_state_dict(checkpoint[checkpoint["chosen"]])
             drawing = evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._draw, pictures, name)
-            with drawing:
+            writing = evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._keep, name)
+            with drawing, writing:
                 summary, results = evaluator.evaluate(network, TOLERANCE_MM)
             of_network = shown_name(checkpoint["chosen"])
             found[name] = {
@@ -213,6 +223,10 @@ class TrainingJob:
                 "cases": results,
             }
         return found
+
+    def _keep(self, engine: Any, checkpoint: str) -> None:
+        if checkpoint == "best":
+            WriteSegmentations(self.output / "predictions")(engine)
 
     def _draw(self, engine: Any, folder: Path | None, checkpoint: str) -> None:
         if folder is None or checkpoint != "best" or engine.state.iteration > self.pictures:

@@ -28,6 +28,11 @@ class Measure:
     better: Literal["higher", "lower", "zero"] | None
     digits: int
 
+    @property
+    def shown(self) -> str:
+        """The name with its unit: "HD95 [mm]"."""
+        return f"{self.label} [{self.unit}]" if self.unit else self.label
+
 
 MEASURES: dict[str, Measure] = {
     "dice": Measure("Dice", "", "higher", 3),
@@ -35,8 +40,8 @@ MEASURES: dict[str, Measure] = {
     "jaccard": Measure("Jaccard", "", "higher", 3),
     "precision": Measure("precision", "", "higher", 3),
     "recall": Measure("recall", "", "higher", 3),
-    "volume_difference_ml": Measure("volume difference", "mL", "zero", 2),
-    "volume_difference_relative": Measure("volume difference", "of the reference", "zero", 3),
+    "volume_difference_ml": Measure("volume diff.", "mL", "zero", 2),
+    "volume_difference_relative": Measure("volume diff.", "share", "zero", 3),
     "hd_mm": Measure("HD", "mm", "lower", 2),
     "assd_mm": Measure("ASSD", "mm", "lower", 2),
     "surface_dice": Measure("surface Dice", "", "higher", 3),

@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from medseg.data.volume import is_volume, read_geometry, read_labels, strip_suff
 from medseg.errors import InputError
 from medseg.files import write_text
 from medseg.metrics.judge import judge
+from medseg.metrics.measures import TOLERANCE_MM
 from medseg.metrics.report import ClassResult, Summary, as_json, summarise, undefined_result
 
 __all__ = [
@@ -45,8 +46,8 @@ class Pair:
 class Evaluation:
     """What `evaluate_pairs` found.
 
-    `results` is case -> a result per class of `classes`; `not_judged` are the label values above 0 or below
-    that files hold and `classes` does not.
+    `pairs` are the files, none where a run was judged. `results` is case -> a result per class of `classes`;
+    `not_judged` are the label values above 0 or below that files hold and `classes` does not.
     """
 
     pairs: tuple[Pair, ...]
@@ -54,6 +55,7 @@ class Evaluation:
     results: Mapping[str, Sequence[ClassResult]]
     summary: Summary
     not_judged: tuple[int, ...]
+    tolerance_mm: float = TOLERANCE_MM
 
 
 def pair_files(prediction: str | os.PathLike[str], reference: str | os.PathLike[str]) -> tuple[list[Pair], list[str]]:
@@ -101,13 +103,16 @@ def check_grids(pairs: Iterable[Pair]) -> None:
             )
 
 
-def evaluate_pairs(pairs: Iterable[Pair], classes: Mapping[int, str] | None = None) -> Evaluation:
-    """Reads and judges pairs of label maps on equal grids.
+def evaluate_pairs(
+    pairs: Iterable[Pair], classes: Mapping[int, str] | None = None, tolerance_mm: float = TOLERANCE_MM
+) -> Evaluation:
+    """Reads and judges pairs of label maps on equal grids, by all measures but the calibration error.
 
     Args:
         pairs: what `pair_files` gave, checked by `check_grids`.
         classes: label value -> class name, without the background. None takes every value above 0 that a file
             holds, named by its number.
+        tolerance_mm: of the surface Dice.
 
     Raises:
         InputError: a file cannot be read, or no file holds a class.
@@ -119,7 +124,7 @@ def evaluate_pairs(pairs: Iterable[Pair], classes: Mapping[int, str] | None = No
         values = {int(v) for array in (prediction.array, reference.array) for v in np.unique(array)} - {0}
         found |= values
         of_case = classes if classes is not None else {v: str(v) for v in sorted(values) if v > 0}
-        results = judge(prediction.array, reference.array, reference.geometry.spacing, of_case)
+        results = judge(prediction.array, reference.array, reference.geometry.spacing, of_case, tolerance_mm)
         judged[pair.case] = pair, {result.class_name: result for result in results}
     if classes is None:
         classes = {value: str(value) for value in sorted(found) if value > 0}
@@ -129,15 +134,16 @@ def evaluate_pairs(pairs: Iterable[Pair], classes: Mapping[int, str] | None = No
             "predictions, expected label values above 0; name the classes with --classes"
         )
     table = {
-        case: [results.get(name) or undefined_result(name) for name in classes.values()]
+        case: [results.get(name) or undefined_result(name, all_measures=True) for name in classes.values()]
         for case, (_, results) in judged.items()
     }
     return Evaluation(
         pairs=tuple(pair for pair, _ in judged.values()),
         classes=classes,
         results=table,
-        summary=summarise(table),
+        summary=summarise(table, intervals=True),
         not_judged=tuple(sorted(found - set(classes))),
+        tolerance_mm=tolerance_mm,
     )
 
 
@@ -164,17 +170,16 @@ def write_json(path: str | os.PathLike[str], evaluation: Evaluation) -> None:
     Raises:
         InputError: the file cannot be written.
     """
+    files = {
+        pair.case: {"prediction": str(pair.prediction), "reference": str(pair.reference)} for pair in evaluation.pairs
+    }
     record = {
         "classes": {str(value): name for value, name in evaluation.classes.items()},
         "cases": {
-            pair.case: {
-                "prediction": str(pair.prediction),
-                "reference": str(pair.reference),
-                "classes": as_json(evaluation.results[pair.case]),
-            }
-            for pair in evaluation.pairs
+            case: {**files.get(case, {}), "classes": as_json(results)} for case, results in evaluation.results.items()
         },
         "summary": as_json(evaluation.summary),
+        "tolerance_mm": evaluation.tolerance_mm,
         "not_judged": list(evaluation.not_judged),
     }
     write_text(path, json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
@@ -187,11 +192,11 @@ def write_csv(path: str | os.PathLike[str], evaluation: Evaluation) -> None:
         InputError: the file cannot be written.
     """
     text = io.StringIO()
-    names = ["case", *(field.name for field in fields(ClassResult))]
-    writer = csv.DictWriter(text, names, lineterminator="\n")
+    rows = [{"case": case, **as_json(result)} for case, results in evaluation.results.items() for result in results]
+    names = dict.fromkeys(["case", *(name for row in rows for name in row)])
+    writer = csv.DictWriter(text, list(names), lineterminator="\n")
     writer.writeheader()
-    for case, results in evaluation.results.items():
-        writer.writerows({"case": case, **as_json(asdict(result))} for result in results)
+    writer.writerows(rows)
     write_text(path, text.getvalue())
 
 

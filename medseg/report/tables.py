@@ -9,9 +9,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from medseg.metrics.measures import MEASURES
 from medseg.metrics.report import ClassResult, ClassSummary, Statistics, Summary
 
-__all__ = ["cases_table", "checkpoint_table", "metrics_table"]
+__all__ = ["cases_table", "checkpoint_table", "measures_table", "metrics_table", "worst_cases"]
 
 _UNDEFINED = "-"
 _OVER_CLASSES = "mean"
@@ -46,6 +47,47 @@ def metrics_table(title: str, summary: Summary) -> Table:
         str(summary.n_missed),
     )
     return table
+
+
+def measures_table(title: str, summary: Summary) -> Table:
+    """Every measure of every class: mean, sd, median, the bootstrap 95 % interval of the mean, cases that define it of
+    all. Counts of lesions are means a case."""
+    table = _table(title, summary)
+    table.add_column("Measure")
+    for column in ("mean ± sd", "median", "95 % interval", "n"):
+        table.add_column(column, justify="right")
+    for row in summary.classes:
+        for name, found in row.measures.items():
+            known = MEASURES[name]
+
+            def written(value: float, digits: int = max(known.digits, 1)) -> str:
+                return _UNDEFINED if math.isnan(value) else f"{value:.{digits}f}"
+
+            low, high = found.interval_95 or (math.nan, math.nan)
+            table.add_row(
+                Text(row.class_name if name == "dice" else ""),
+                Text(known.shown),
+                _spread(found, written),
+                written(found.median),
+                _UNDEFINED if math.isnan(low) else f"{written(low)} to {written(high)}",
+                f"{found.n}/{found.n + found.n_undefined}",
+                end_section=name == list(row.measures)[-1],
+            )
+    return table
+
+
+def worst_cases(results: Mapping[str, Sequence[ClassResult]], most: int = 3) -> list[str]:
+    """A line a class that names the cases with the lowest Dice, worst first, and says which were missed."""
+    lines = []
+    for name in dict.fromkeys(result.class_name for of_case in results.values() for result in of_case):
+        found = [(r.dice, case, r) for case, of_case in results.items() for r in of_case if r.class_name == name]
+        worst = sorted((row for row in found if not math.isnan(row[0])), key=lambda row: row[:2])[:most]
+        named = (
+            f"{case} ({'missed' if r.missed else f'Dice {dice:.3f}, HD95 {r.hd95_mm:.1f} mm'})"
+            for dice, case, r in worst
+        )
+        lines.append(f"worst of {name}: {', '.join(named) or 'no case has it'}")
+    return lines
 
 
 def checkpoint_table(summaries: Mapping[str, Summary], split: str, n_cases: int) -> Table:

@@ -9,7 +9,7 @@ from pathlib import Path
 # medseg works on data that must not leave the machine: MLflow's usage telemetry stays off unless asked for
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-__all__ = ["artifact_location", "default_uri", "quiet", "store_problem"]
+__all__ = ["artifact_location", "default_uri", "metric_key", "quiet", "store_problem"]
 
 
 def default_uri(folder: str | os.PathLike[str] = "runs") -> str:
@@ -44,6 +44,11 @@ def store_problem() -> tuple[str, str]:
     except Exception as error:  # whatever a store's driver raises is the finding
         return uri, str(error).splitlines()[0]
     return uri, ""
+
+
+def metric_key(name: str) -> str:
+    """A name with only the characters that MLflow allows; class names may have others."""
+    return "".join(c if c.isalnum() or c in "_-./ " else "_" for c in name)
 
 
 def quiet() -> None:

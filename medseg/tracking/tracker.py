@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medseg.errors import InputError
-from medseg.tracking.store import artifact_location, default_uri, quiet
+from medseg.tracking.store import artifact_location, default_uri, metric_key, quiet
 
 __all__ = ["Tracker"]
 
@@ -91,14 +91,14 @@ class Tracker:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        rows = [Metric(_key(name), float(value), now, step) for name, value in metrics.items()]
+        rows = [Metric(metric_key(name), float(value), now, step) for name, value in metrics.items()]
         self._client.log_batch(self.run_id, metrics=rows)
 
     def params(self, params: Mapping[str, Any]) -> None:
         """Sends params, nested mappings as dotted names."""
         from mlflow.entities import Param
 
-        rows = [Param(_key(name), str(value)[:_LONGEST]) for name, value in flat(params).items()]
+        rows = [Param(metric_key(name), str(value)[:_LONGEST]) for name, value in flat(params).items()]
         for i in range(0, len(rows), _BATCH):
             self._client.log_batch(self.run_id, params=rows[i : i + _BATCH])
 
@@ -138,8 +138,3 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[f"{prefix}{name}"] = value
     return found
-
-
-def _key(name: str) -> str:
-    """A name with only the characters that MLflow allows; class names may have others."""
-    return "".join(c if c.isalnum() or c in "_-./ " else "_" for c in name)

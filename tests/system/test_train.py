@@ -31,6 +31,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_leaves_what_the_readme_says(tiny_run: Path) -> None:
     expected = {"config.yaml", "plan.yaml", "metrics.json", "metrics.jsonl", "checkpoints", "model", "pictures"}
+    expected |= {"run.json", "predictions"}
     assert {path.name for path in tiny_run.iterdir() if not path.name.startswith(".")} == expected
     assert {path.name for path in (tiny_run / "checkpoints").iterdir()} == {"best.pt", "last.pt"}
     assert {path.name for path in (tiny_run / "model").iterdir()} == {"model.safetensors", "plan.yaml"}
