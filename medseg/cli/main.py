@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def _register() -> None:
-    from medseg.cli import data
+    from medseg.cli import data, runs
     from medseg.cli.doctor import doctor
     from medseg.cli.evaluate import evaluate
     from medseg.cli.losses import losses
@@ -58,3 +58,4 @@ def _register() -> None:
     for command in (train, predict, evaluate, losses, doctor):
         app.command()(command)
     app.add_typer(data.app, name="data")
+    app.add_typer(runs.app, name="runs")

@@ -50,6 +50,9 @@ def train(
     force: Annotated[
         bool, typer.Option("--force", help="With --resume: also if config, plan or data have changed.")
     ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Track in the local MLflow store; `medseg runs sync` sends it later.")
+    ] = False,
     config: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="One more overlay; may be given again.")
     ] = None,
@@ -83,6 +86,7 @@ def train(
         "device_name": device,
         "resume": str(resume) if resume else None,
         "force": force or None,
+        "offline": offline or None,
     }
     overrides = {name: value for name, value in given.items() if value is not None}
     overrides |= dict(_assignment(text) for text in override or ())

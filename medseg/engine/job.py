@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import os
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,9 +49,8 @@ class TrackerLike(Protocol):
 
     def start(self, params: Mapping[str, Any]) -> str: ...
     def params(self, params: Mapping[str, Any]) -> None: ...
-    def metrics(self, metrics: Mapping[str, float], step: int) -> None: ...
-    def artifacts(self, paths: list[Path], folder: str | None = None) -> None: ...
-    def finish(self, status: Any) -> None: ...
+    def artifacts(self, paths: list[Path]) -> None: ...
+    def finish(self, status: Any) -> str: ...
 
 
 class TrainingJob:
@@ -129,7 +129,7 @@ class TrainingJob:
                 except BaseException as error:
                     self._stopped(error)
                     raise
-                self.tracker.finish("FINISHED")
+                self._finish_tracking("FINISHED")
         finally:
             self.signals.release()
         self.console.print(f"Model: {self.output / 'model'}", highlight=False, soft_wrap=True)
@@ -145,10 +145,11 @@ class TrainingJob:
                 resume(self.trainer, self.output, self.record, self.force), highlight=False, soft_wrap=True
             )
         save_plan(self.plan, self.output / "plan.yaml")
-        write_text(self.output / "config.yaml", as_yaml({**self.config, "resume": None, "force": False}))
+        config = {**self.config, "resume": None, "force": False}  # who resumes says so again
+        write_text(self.output / "config.yaml", as_yaml(config))
         versions = provenance(self.trainer.state.device)
         params = {**self.params, "data_digest": self.record["data_digest"], **versions}
-        run_id = self.tracker.start({**params, "config": self.config})
+        run_id = self.tracker.start({**params, "config": config})
         tracking = {"uri": self.tracker.uri, "experiment": self.tracker.experiment, "run_id": run_id}
         write_run_file(self.output, run_file(self.cohort, params, tracking))
 
@@ -157,16 +158,14 @@ class TrainingJob:
         for handler in self.trainer.handlers:
             if hasattr(handler, "close"):
                 handler.close()
-        if not self.signals.held:  # else the state is that of half a step, and the last checkpoint stays
+        # held: the state is that of half a step, and the last checkpoint stays; no steps: nothing has begun
+        if not self.signals.held and self.trainer.state.steps is not None:
             try:
                 self.checkpoints.save_last(self.trainer)
             except InputError as further:  # a full disk: the one before it is there
                 error.add_note(str(further))
         stopped = isinstance(error, KeyboardInterrupt | Interrupted | SystemExit)
-        try:
-            self.tracker.finish("KILLED" if stopped else "FAILED")
-        except Exception as further:  # what ended the run is what the user must see
-            error.add_note(f"the MLflow run could not be ended: {further}")
+        self._finish_tracking("KILLED" if stopped else "FAILED")
         note = f"; go on with: {resume_command(self.output)}"
         if isinstance(error, Interrupted):
             done = f" after step {self.trainer.state.iteration} of {self.trainer.state.steps}"
@@ -174,6 +173,17 @@ class TrainingJob:
         if isinstance(error, InputError):
             raise InputError(f"{error}{note}") from error
         raise error
+
+    def _finish_tracking(self, status: str) -> None:
+        problem = self.tracker.finish(status)
+        if problem:
+            what = f"Warning: MLflow store {self.tracker.uri}: did not get all ({problem}); send it with: "
+            Console(stderr=True).print(
+                what + f"medseg runs sync {shlex.quote(str(self.output))}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
 
     def _finish(self, begin: float) -> None:
         checkpoints = {name: load_checkpoint(self.output / "checkpoints" / f"{name}.pt") for name in ("best", "last")}
@@ -192,7 +202,7 @@ class TrainingJob:
             flat = {f"{split}_{name}/dice": found[name]["summary"].dice.mean for name in found}
             flat |= {f"{split}_{name}/hd95_mm": found[name]["summary"].hd95_mm.mean for name in found}
             finite = {name: value for name, value in flat.items() if math.isfinite(value)}
-            self.tracker.metrics(finite, self.trainer.state.iteration)
+            self.trainer.log("judged", finite)
         folders = [self.output / name for name in ("model", "pictures")]
         names = ("config.yaml", "plan.yaml", "run.json", "metrics.json", "metrics.jsonl")
         self.tracker.artifacts([*folders, *(self.output / name for name in names)])

@@ -93,7 +93,8 @@ class JsonLines:
         row = trainer.state.logged
         seconds = round(time.monotonic() - self._begin, 2)
         finite = {name: value if math.isfinite(value) else None for name, value in row.metrics.items()}
-        line = json.dumps({"step": row.step, "kind": row.kind, "seconds": seconds, **finite})
+        now = round(time.time(), 3)  # since 1970
+        line = json.dumps({"step": row.step, "kind": row.kind, "seconds": seconds, "time": now, **finite})
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")

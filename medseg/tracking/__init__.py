@@ -2,6 +2,7 @@
 
 from medseg.tracking.annotate import annotate
 from medseg.tracking.store import default_uri, store_problem
+from medseg.tracking.sync import Synced, sync_run
 from medseg.tracking.tracker import Tracker
 
-__all__ = ["Tracker", "annotate", "default_uri", "store_problem"]
+__all__ = ["Synced", "Tracker", "annotate", "default_uri", "store_problem", "sync_run"]

@@ -9,41 +9,64 @@ from pathlib import Path
 # medseg works on data that must not leave the machine: MLflow's usage telemetry stays off unless asked for
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-__all__ = ["artifact_location", "default_uri", "metric_key", "quiet", "store_problem"]
+__all__ = [
+    "artifact_location",
+    "default_uri",
+    "local_folder",
+    "local_uri",
+    "metric_key",
+    "quiet",
+    "remote_problem",
+    "store_problem",
+]
+
+_LOCAL = "sqlite:///"
 
 
 def default_uri(folder: str | os.PathLike[str] = "runs") -> str:
     """`MLFLOW_TRACKING_URI` where it is set, else `folder/mlruns.db` as an SQLite store."""
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    if given:
-        return given
-    return f"sqlite:///{Path(folder).absolute() / 'mlruns.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or local_uri(folder)
+
+
+def local_uri(folder: str | os.PathLike[str] = "runs") -> str:
+    """`folder/mlruns.db` as an SQLite store."""
+    return f"{_LOCAL}{Path(folder).absolute() / 'mlruns.db'}"
+
+
+def local_folder(uri: str) -> Path | None:
+    """The folder of a local SQLite store; None of another store."""
+    return Path(uri.removeprefix(_LOCAL)).parent if uri.startswith(_LOCAL) else None
 
 
 def artifact_location(uri: str) -> str | None:
     """Beside a local SQLite store the folder `mlartifacts`; None leaves it to the server."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    return (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").absolute().as_uri()
+    folder = local_folder(uri)
+    return None if folder is None else (folder / "mlartifacts").absolute().as_uri()
 
 
 def store_problem() -> tuple[str, str]:
     """The default store's URI and what is wrong with it, "" where it answers. A local store that does not exist yet
     is fine: its first run makes it."""
     uri = default_uri()
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    if local_folder(uri) is not None and not Path(uri.removeprefix(_LOCAL)).exists():
         return uri, ""
-    # a doctor's answer should not take the minutes for which a run would go on asking
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    return uri, _problem(uri)
+
+
+def remote_problem(uri: str) -> str:
+    """What is wrong with a store on a server, "" where it answers, and for stores in files."""
+    return _problem(uri) if uri.startswith(("http://", "https://")) else ""
+
+
+def _problem(uri: str) -> str:
     from mlflow import MlflowClient
 
     quiet()
     try:
         MlflowClient(uri).search_experiments(max_results=1)
     except Exception as error:  # whatever a store's driver raises is the finding
-        return uri, str(error).splitlines()[0]
-    return uri, ""
+        return str(error).splitlines()[0]
+    return ""
 
 
 def metric_key(name: str) -> str:
@@ -52,6 +75,9 @@ def metric_key(name: str) -> str:
 
 
 def quiet() -> None:
-    """Keeps the store's migrations, which it logs line by line when it is made, out of the user's way."""
+    """Keeps the store's migrations, which it logs line by line when it is made, out of the user's way, and its waits
+    short: by itself MLflow asks a server that does not answer for minutes."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,132 +1,183 @@
-"""One MLflow run for one training run, with an id of its own from its start to its end."""
+"""One MLflow run for one training run, whatever becomes of the store in the meantime."""
 
 from __future__ import annotations
 
 import os
+import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from medseg.errors import InputError
-from medseg.tracking.store import artifact_location, default_uri, metric_key, quiet
+from medseg.tracking.delivery import Delivery
+from medseg.tracking.journal import Journal, Stored, load_journal
+from medseg.tracking.store import default_uri, local_uri, metric_key, remote_problem
 
 __all__ = ["Tracker"]
 
-_BATCH = 100  # of params in one call, MLflow's limit
 _LONGEST = 500  # characters of a param's value that every store takes
+_FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0  # seconds before a store that did not answer is tried again
 
 
 class Tracker:
-    """Writes params, metrics and artifacts of one run.
+    """Tracks params, metrics and artifacts of one run, from the files in its folder.
+
+    A thread sends what the store lacks, so that no step waits for it. A store that goes away in mid-run is tried
+    again at growing intervals; what it lacks in the end, `sync_run` sends.
 
     Args:
+        folder: of the run, where `metrics.jsonl` is written before rows get here.
         experiment: its name; made where absent.
         uri: the store; None is `default_uri()`.
         run_name: shown in the list of runs.
         tags: of the run.
+        offline: the local store in any case.
     """
 
     def __init__(
         self,
+        folder: str | os.PathLike[str],
         experiment: str = "default",
         uri: str | None = None,
         run_name: str | None = None,
         tags: Mapping[str, str] | None = None,
+        offline: bool = False,
     ) -> None:
-        self.experiment = experiment
-        self.uri = uri or default_uri()
-        self.run_name = run_name
+        self.folder = Path(folder)
+        self.uri = local_uri() if offline else uri or default_uri()
         self.tags = dict(tags or {})
         self.run_id: str | None = None
-        self._client: Any = None
+        self._journal = Journal(self.folder, self.uri, experiment, run_name, offline)
+        if (self.folder / "mlflow.json").exists():
+            self._take_over(load_journal(self.folder))
+        self._delivery: Delivery | None = None
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._closing = False
+        self._problem = ""
+
+    def check(self) -> None:
+        """Asks a remote store whether it is there, before hours of preparation.
+
+        Raises:
+            InputError: it does not answer.
+        """
+        problem = remote_problem(self.uri)
+        if problem:
+            raise InputError(self._unreachable(problem))
+
+    @property
+    def experiment(self) -> str:
+        """Its name."""
+        return self._journal.experiment
 
     def start(self, params: Mapping[str, Any]) -> str:
-        """Begins the run; its id.
+        """Begins the run, or goes on with the one that the folder belongs to; its id.
 
         Raises:
             InputError: the store cannot be reached.
         """
-        # imported here: MLflow takes seconds, and commands that track nothing need not wait for it
-        from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
-        quiet()
-        if self.uri.startswith("sqlite:///"):
-            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        before = self._journal.stores.get(self.uri)
+        self._journal.status = "RUNNING"
+        self._journal.params |= _texts(params)
         try:
-            self._client = MlflowClient(self.uri)
-            if self.run_id is not None:  # resumed
-                self._client.update_run(self.run_id, status="RUNNING")
-                return self.run_id
-            run = self._client.create_run(self._experiment_id(), run_name=self.run_name, tags=self.tags)
+            self._delivery = Delivery(self._journal, self.uri, self.tags)
+            if self._delivery.open() and before is not None:
+                self._warn(f"run {before.run_id} is no longer there; a new one takes its place")
+            self._journal.save()
+            self._delivery.send()
         except (MlflowException, OSError) as error:
-            raise InputError(
-                f"MLflow store {self.uri}: cannot be used ({str(error).splitlines()[0]}); start its server, or "
-                "unset MLFLOW_TRACKING_URI to use the local runs/mlruns.db"
-            ) from error
-        self.run_id = run.info.run_id
-        self.params(params)
-        return run.info.run_id
+            raise InputError(self._unreachable(str(error).splitlines()[0])) from error
+        self.run_id = self._delivery.run_id
+        return self.run_id
 
     def state_dict(self) -> dict[str, Any]:
-        """The run's id."""
-        return {"run_id": self.run_id}
+        """The store and the run's id in it."""
+        return {"uri": self.uri, "run_id": self.run_id}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state_dict` gave: `start` goes on with that run."""
-        self.run_id = state["run_id"]
+        """Takes over what `state_dict` gave; `mlflow.json`, where it is, knows more."""
+        if state["run_id"] is not None:
+            self._journal.stores.setdefault(state["uri"], Stored(state["run_id"]))
 
     def attach(self, trainer: Any) -> None:
         """Attaches to every row that the trainer logs."""
         trainer.listen(self)
 
-    def __call__(self, trainer: Any) -> None:
-        """Sends the row that was logged; without a started run, nothing."""
-        if self.run_id is not None:
-            self.metrics(trainer.state.logged.metrics, trainer.state.logged.step)
-
-    def metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Sends numbers of one step."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        rows = [Metric(metric_key(name), float(value), now, step) for name, value in metrics.items()]
-        self._client.log_batch(self.run_id, metrics=rows)
+    def __call__(self, _: Any = None) -> None:
+        """Has the rows sent that were written; without a started run, nothing."""
+        if self._delivery is None:
+            return
+        if self._thread is None:
+            # not before: a loader's workers are forked at the first batch, and no thread should be in mid-call then
+            self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+            self._thread.start()
+        self._wake.set()
 
     def params(self, params: Mapping[str, Any]) -> None:
-        """Sends params, nested mappings as dotted names."""
-        from mlflow.entities import Param
+        """Adds params, nested mappings as dotted names."""
+        self._journal.params = self._journal.params | _texts(params)
+        self._journal.save()
+        self()
 
-        rows = [Param(metric_key(name), str(value)[:_LONGEST]) for name, value in flat(params).items()]
-        for i in range(0, len(rows), _BATCH):
-            self._client.log_batch(self.run_id, params=rows[i : i + _BATCH])
+    def artifacts(self, paths: Sequence[str | os.PathLike[str]]) -> None:
+        """Adds files and folders of the run's folder; what changes in them is sent again."""
+        names = [Path(path).resolve().relative_to(self.folder.resolve()).as_posix() for path in paths]
+        self._journal.artifacts = list(dict.fromkeys([*self._journal.artifacts, *names]))
+        self._journal.save()
+        self()
 
-    def artifacts(self, paths: Sequence[str | os.PathLike[str]], folder: str | None = None) -> None:
-        """Copies files and folders to the run, below `folder`."""
-        for path in map(Path, paths):
-            if path.is_dir():
-                self._client.log_artifacts(self.run_id, str(path), artifact_path=folder or path.name)
-            else:
-                self._client.log_artifact(self.run_id, str(path), artifact_path=folder)
+    def finish(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> str:
+        """Ends the run and waits until it is sent, or the store does not answer: "" or why something is missing."""
+        if self._delivery is None:
+            return ""
+        self._journal.status = status
+        self._journal.save()
+        self._closing = True
+        self()
+        assert self._thread is not None  # started by the line before
+        self._thread.join()
+        return self._problem
 
-    def finish(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
-        """Ends the run; a run that was not started has nothing to end."""
-        if self.run_id is not None:
-            self._client.set_terminated(self.run_id, status)
-
-    def _experiment_id(self) -> str:
-        from mlflow.exceptions import MlflowException
-
-        found = self._client.get_experiment_by_name(self.experiment)
-        if found is None:
+    def _work(self) -> None:
+        wait, earliest = _FIRST_WAIT, 0.0
+        while True:
+            self._wake.wait(None if not self._problem else max(0.0, earliest - time.monotonic()))
+            self._wake.clear()
+            last = self._closing
+            if not last and time.monotonic() < earliest:
+                time.sleep(min(0.2, wait))  # rows that come in meanwhile are no reason to ask again
+                continue
+            assert self._delivery is not None  # the thread is started with one
             try:
-                return self._client.create_experiment(self.experiment, artifact_location(self.uri))
-            except MlflowException:  # another run made it at the same moment
-                found = self._client.get_experiment_by_name(self.experiment)
-                if found is None:
-                    raise
-        return found.experiment_id
+                self._delivery.send()
+                self._problem, wait, earliest = "", _FIRST_WAIT, 0.0
+            except Exception as error:  # whatever a store's driver raises: training goes on
+                self._problem = (str(error).splitlines() or [type(error).__name__])[0]
+                earliest, wait = time.monotonic() + wait, min(2 * wait, _LONGEST_WAIT)
+            if last:
+                return
+
+    def _take_over(self, found: Journal) -> None:
+        """Goes on with the run that the folder belongs to, in its store, unless told to stay in the local one."""
+        offline = self._journal.offline
+        if not offline:
+            self.uri = found.uri
+        found.uri, found.offline = self.uri, offline or found.offline
+        self._journal = found
+
+    def _warn(self, text: str) -> None:
+        print(f"Warning: MLflow store {self.uri}: {text}", file=sys.stderr)
+
+    def _unreachable(self, problem: str) -> str:
+        return (
+            f"MLflow store {self.uri}: cannot be used ({problem}); start its server, or train with --offline: "
+            "the local store is used, and `medseg runs sync RUN` sends the run later"
+        )
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -138,3 +189,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[f"{prefix}{name}"] = value
     return found
+
+
+def _texts(params: Mapping[str, Any]) -> dict[str, str]:
+    return {metric_key(name): str(value)[:_LONGEST] for name, value in flat(params).items()}

@@ -1,0 +1,225 @@
+"""A run that is killed and resumed ends as one that was not; a run that is not the same is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from medseg.engine import load_checkpoint
+from medseg.engine.output import locked
+
+TIMES = ("seconds", "time", "images_per_second")
+SMALL = ("--network", "small", "--set", "val_interval=2")
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def _start(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from medseg.cli.main import main; main()", "train", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def _kill_when(process: subprocess.Popen[str], condition: Callable[[], bool], delay: float = 0.0) -> bool:
+    """Kills the process `delay` seconds after the condition holds; whether it was still alive."""
+    try:
+        end = time.monotonic() + 300
+        while process.poll() is None and not condition():
+            assert time.monotonic() < end
+            time.sleep(0.0005)
+        time.sleep(delay)
+        alive = process.poll() is None
+    finally:
+        process.kill()
+        err = process.communicate()[1]
+    assert alive or process.returncode == 0, err
+    return alive
+
+
+def _rows(run: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(_equal, a, b))
+    return bool(a == b)
+
+
+def _assert_same(run: Path, reference: Path) -> None:
+    for name in ("best", "last"):
+        mine, theirs = (load_checkpoint(folder / "checkpoints" / f"{name}.pt") for folder in (run, reference))
+        assert mine["step"] == theirs["step"]
+        trained = [key for key in theirs if key.startswith(("student", "teacher", "optimizer", "scaler"))]
+        assert {"student_0", "teacher", "optimizer"} <= set(trained)
+        assert all(_equal(mine[key], theirs[key]) for key in (*trained, "best_dice", "chosen", "validation"))
+    assert _rows(run) == _rows(reference)
+    weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (run, reference)]
+    assert weights[0] == weights[1]
+    assert not list(run.rglob(".*.tmp.*"))
+
+
+def _assert_mlflow_has_each_row_once(folder: Path, run: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / 'runs' / 'mlruns.db'}")
+    found = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert [entry.info.status for entry in found] == ["FINISHED"]
+    for name in ("loss", "validation/dice"):
+        steps = [point.step for point in client.get_metric_history(found[0].info.run_id, name)]
+        assert sorted(steps) == [row["step"] for row in _rows(run) if name in row]
+
+
+def test_a_run_killed_while_it_saves_goes_on_as_if_nothing_had_happened(
+    medseg: Any, tiny_cohort: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    """The reference is the session's run of four steps."""
+    run = tmp_path / "a b"  # a name that the shell must be told about
+    process = _start("--data", tiny_cohort, *SMALL, "--steps", 4, "--output", run)
+    saved = run / "checkpoints" / "last.pt"
+    assert _kill_when(process, lambda: saved.exists() and any(run.glob("checkpoints/.*.tmp.*")))
+    assert load_checkpoint(saved)["step"] == 2
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "kind": "tra')  # a row that was being written
+    code, out, err = medseg("train", "--resume", run)
+    assert code == 0, err
+    assert "Resumed after step 2 of 4" in out
+    _assert_same(run, tiny_run)
+    _assert_mlflow_has_each_row_once(tmp_path, run)
+
+
+@pytest.mark.slow
+def test_a_run_killed_twenty_times_goes_on_as_if_nothing_had_happened(
+    medseg: Any, tiny_cohort: Path, tmp_path: Path
+) -> None:
+    options = ["--data", tiny_cohort, "--network", "small", "--set", "val_interval=8", "--steps", 48]
+    options += ["--set", "handlers#checkpoints#every_steps=3", "--set", "handlers#steps#every=5"]
+    code, _, err = medseg("train", *options, "--output", tmp_path / "whole")
+    assert code == 0, err
+    shutil.rmtree(tmp_path / "runs")
+    run, dice, kills, in_mid_checkpoint = tmp_path / "killed", random.Random(1), 0, 0
+
+    def torn() -> bool:
+        return any(run.glob("checkpoints/.*.tmp.*"))
+
+    while kills < 20:
+        resume = (run / "config.yaml").exists()
+        process = _start(*(["--resume", run] if resume else [*options, "--output", run]))
+        before = set(run.glob("checkpoints/*.pt")) and os.stat(run / "checkpoints" / "last.pt").st_mtime_ns
+
+        def progressed(before: Any = before) -> bool:
+            last = run / "checkpoints" / "last.pt"
+            return last.exists() and last.stat().st_mtime_ns != before
+
+        if kills % 3 == 0:
+            alive = _kill_when(process, lambda: torn() and dice.random() < 0.5)
+        elif kills % 3 == 1:
+            alive = _kill_when(process, progressed, dice.uniform(0, 0.5))
+        else:
+            alive = _kill_when(process, lambda: True, dice.uniform(0, 20))
+        assert alive, "the run ended before it was killed often enough; give it more steps"
+        kills += 1
+        in_mid_checkpoint += torn()
+    assert in_mid_checkpoint >= 3
+    code, _, err = medseg("train", "--resume", run)
+    assert code == 0, err
+    _assert_same(run, tmp_path / "whole")
+    _assert_mlflow_has_each_row_once(tmp_path, run)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the session's finished run with its store."""
+    folder = tmp_path_factory.mktemp("finished")
+    shutil.copytree(tiny_run.parent, folder, dirs_exist_ok=True)
+    return folder / tiny_run.name
+
+
+def test_a_finished_run_is_extended_by_steps_and_changed_by_force(medseg: Any, finished: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    code, out, err = medseg("train", "--resume", run, "--steps", 6, "--set", "learning_rate=0.001", "--force")
+    assert code == 0, err
+    assert "Resumed after step 4 of 6; learning_rate: 0.002 -> 0.001" in out
+    assert load_checkpoint(run / "checkpoints" / "last.pt")["step"] == 6
+    assert yaml.safe_load((run / "config.yaml").read_text())["steps"] == 6
+    rows = [(row["step"], row["kind"]) for row in _rows(run)]
+    assert rows == [(2, "validation"), (4, "train"), (4, "validation"), (6, "train"), (6, "validation"), (6, "judged")]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--set", "learning_rate=0.1"), "learning_rate: 0.002 -> 0.1; take that back"),
+        (("--set", "seed=3"), "seed: 0 -> 3"),
+        (("--steps", 3), "steps: 4 -> 3"),
+        (("--steps", 3, "--force"), "has done 4 steps already"),
+        (("--method", "supervised"), "leave out --method"),
+    ],
+)
+def test_a_changed_config_is_refused(options: tuple[Any, ...], said: str, medseg: Any, finished: Path) -> None:
+    before = {path: path.read_bytes() for path in finished.rglob("*.*") if path.is_file()}
+    code, out, err = medseg("train", "--resume", finished, *options)
+    assert code == 2
+    assert (out, len(err.strip().splitlines())) == ("", 1), err
+    assert said in err
+    assert before == {path: path.read_bytes() for path in finished.rglob("*.*") if path.is_file()}
+
+
+def test_changed_data_plan_or_checkpoint_is_refused(
+    medseg: Any, tiny_cohort: Path, finished: Path, tmp_path: Path
+) -> None:
+    data, run = shutil.copytree(tiny_cohort, tmp_path / "data"), shutil.copytree(finished, tmp_path / "run")
+    image = sorted((data / "imagesTr").glob("*"))[0]
+    volume = nib.load(image)
+    nib.save(nib.Nifti1Image(np.asarray(volume.dataobj) + 1, volume.affine, volume.header), image)
+    code, _, err = medseg("train", "--resume", run, "--data", data)
+    assert code == 2
+    assert "digest of the data: " in err
+    plan = (run / "plan.yaml").read_text()
+    (run / "plan.yaml").write_text(plan.replace("overlap: 0.5", "overlap: 0.25"))
+    code, _, err = medseg("train", "--resume", run)
+    assert code == 2
+    assert "plan#inference#overlap: 0.5 -> 0.25" in err
+    (run / "plan.yaml").write_text(plan)
+    path = run / "checkpoints" / "last.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    code, _, err = medseg("train", "--resume", run)
+    assert code == 2
+    assert err.startswith(f"Error: {path}: damaged")
+
+
+def test_two_processes_do_not_train_one_run(medseg: Any, finished: Path) -> None:
+    with locked(finished):
+        code, _, err = medseg("train", "--resume", finished, "--steps", 9)
+    assert code == 2
+    assert f"is being trained by process {os.getpid()}" in err
+
+
+def test_there_must_be_a_run(medseg: Any, tmp_path: Path) -> None:
+    code, _, err = medseg("train", "--resume", tmp_path)
+    assert code == 2
+    assert "no run to resume" in err
