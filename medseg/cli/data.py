@@ -1,22 +1,22 @@
-"""`medseg data`: phantoms to try things on, and a check of one's own data."""
+"""`medseg data`: phantoms to try things on, and what is done to one's own data before training."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-if TYPE_CHECKING:
-    from medseg.data.check import Findings
+from medseg.cli.data_check import check
+from medseg.cli.data_split import split
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Make phantoms, check data.")
+app = typer.Typer(no_args_is_help=True, help="Make phantoms; check and split data.")
+
+for _command in (check, split):
+    app.command()(_command)
 
 
 @app.command()
@@ -45,55 +45,3 @@ def phantoms(
     cases = f"{labelled} labelled, {unlabelled} unlabelled, {validation} validation, {test} test"
     state = "written" if written else "there already"
     Console().print(f"{out}: {cases} phantoms {state}", markup=False, highlight=False, soft_wrap=True)
-
-
-@app.command()
-def check(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="dataset.json or images/ and labels/ in it.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: all cases and findings.")] = False,
-    modality: Annotated[
-        str | None, typer.Option(help="Modality of the channels: CT, or CT,PET. Replaces dataset.json's.")
-    ] = None,
-) -> None:
-    """Say what a folder of cases holds and what is wrong with it.
-
-    Reads every image and label once. Ends with exit code 1 where there are
-    errors: unreadable files, grids that differ, NaN, unknown label values.
-
-    \b
-    Example:
-      medseg data check my_cohort/
-    """
-    from medseg.data.check import check_data
-
-    errors = Console(stderr=True)
-    columns = (TextColumn("Reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        task = progress.add_task("")
-        found = check_data(
-            data, modality, on_case=lambda done, total: progress.update(task, completed=done, total=total)
-        )
-    if as_json:
-        typer.echo(json.dumps(found.as_json(), indent=1))
-    else:
-        _print(found)
-    raise typer.Exit(1 if found.errors else 0)
-
-
-def _print(found: Findings) -> None:
-    console = Console()
-    table = Table(title=found.name, show_header=False, title_justify="left")
-    for role, count in found.counts.items():
-        table.add_row(f"{role} cases", str(count))
-    table.add_row("channels", ", ".join(found.channels))
-    table.add_row("classes", ", ".join(f"{v} {name}" for v, name in (found.classes or {}).items()) or "not found")
-    for what, unit in (("shape", "voxels"), ("spacing", "mm")):
-        limits = found.range_of("shape" if what == "shape" else "spacing")
-        if limits:
-            low, high = (" x ".join(f"{value:.4g}" for value in row) for row in limits)
-            table.add_row(f"{what} ({unit})", low if low == high else f"{low} to {high}")
-    console.print(table)
-    for finding in found.findings:
-        console.print(f"{finding.level}: {finding.text}", markup=False, highlight=False, soft_wrap=True)
-    warnings = len(found.findings) - found.errors
-    console.print(f"{found.errors} errors, {warnings} warnings in {len(found.cases)} cases", highlight=False)

@@ -62,6 +62,9 @@ def list_table(path: Path, description: Description) -> Listing:
             if split.lower() not in _PARTS:
                 raise InputError(f"{where}: split is {split!r}, expected train, validation or test")
             parts[name] = _PARTS[split.lower()]
+    if "validation" not in parts.values():
+        # who only says train and test leaves the validation cases to be drawn from train
+        parts = {name: part for name, part in parts.items() if part == "test"}
     for case in cases:
         part = parts.get(case.name, "train")
         if part != "train" and case.label is None:

@@ -16,7 +16,7 @@ def run(*words: object):
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-@pytest.mark.parametrize("command", ["phantoms", "check"])
+@pytest.mark.parametrize("command", ["phantoms", "check", "split"])
 def test_help_shows_an_example(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
@@ -57,3 +57,40 @@ def test_bad_input_is_one_line_for_main(tmp_path: Path) -> None:
         result = run(*words)
         assert isinstance(result.exception, InputError)
         assert "\n" not in str(result.exception)
+
+
+def test_the_json_of_a_check_goes_into_a_file(tmp_path: Path) -> None:
+    run("phantoms", tmp_path / "data", *PHANTOMS)
+    result = run("check", tmp_path / "data", "--output", tmp_path / "check.json")
+    assert result.exit_code == 0
+    assert "0 errors" in result.output
+    assert json.loads((tmp_path / "check.json").read_text())["counts"]["labelled"] == 2
+
+
+def test_a_split_is_written_once_and_read_back(tmp_path: Path) -> None:
+    for name in "abcdefgh":
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / f"images/{name}.nii.gz").touch()
+        (tmp_path / f"labels/{name}.nii.gz").touch()
+    first = run("split", tmp_path, "--validation", 2, "--test", "0.125", "--folds", 2, "--budgets", "1,3", "--seed", 5)
+    assert first.exit_code == 0, first.output
+    assert first.output.endswith("splits.json: 5 train, 2 validation, 1 test, 2 folds, budgets 1, 3\n")
+    text = (tmp_path / "splits.json").read_text()
+    again = run("split", tmp_path, "--seed", 6)
+    assert isinstance(again.exception, InputError)
+    assert "is there already; give --overwrite" in str(again.exception)
+    assert (tmp_path / "splits.json").read_text() == text
+    assert run("split", tmp_path, "--seed", 6, "--overwrite").exit_code == 0
+    assert list(json.loads((tmp_path / "splits.json").read_text())) == ["train", "validation", "test"]
+    for options, said in (
+        (("--validation", "many"), "--validation many: expected a share such as 0.2"),
+        (("--test", "1.5"), "--test 1.5"),
+        (("--test", "nan"), "--test nan"),
+        (("--budgets", "3,x"), "'x' is no number of cases"),
+        (("--folds", "9"), "9 folds asked for, expected 2 to 8"),
+    ):
+        failed = run("split", tmp_path, "--output", tmp_path / "other.json", *options)
+        assert isinstance(failed.exception, InputError)
+        assert said in str(failed.exception)
+        assert not (tmp_path / "other.json").exists()

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = [("train",), ("predict",), ("evaluate",), ("losses",), ("doctor",), ("data", "phantoms"), ("data", "check")]
+COMMANDS = [
+    ("train",),
+    ("predict",),
+    ("evaluate",),
+    ("losses",),
+    ("doctor",),
+    ("data", "phantoms"),
+    ("data", "check"),
+    ("data", "split"),
+]
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

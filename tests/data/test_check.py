@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
-from medseg.data.check import Findings, check_data
+from medseg.data.check import Finding, Findings, check_data
 from medseg.errors import InputError
 
 DATA = Path(os.environ.get("MEDSEG_DATA", "../shared/data"))
@@ -18,7 +20,7 @@ def decathlon(tmp_path: Path, save) -> Path:
     """Two labelled cases, one to validate, one without a label."""
     entries = []
     for name in "abcd":
-        save(tmp_path / f"images/{name}.nii.gz")
+        save(tmp_path / f"images/{name}.nii.gz", [0, ord(name)])
         entries.append({"image": f"images/{name}.nii.gz", "label": f"labels/{name}.nii.gz"})
         save(tmp_path / f"labels/{name}.nii.gz", [0, 1, 2], np.uint8)
     del entries[-1]["label"]
@@ -28,8 +30,8 @@ def decathlon(tmp_path: Path, save) -> Path:
     return tmp_path
 
 
-def texts(found: Findings, level: str) -> list[str]:
-    return [finding.text for finding in found.findings if finding.level == level]
+def texts(found: Findings, severity: str) -> list[str]:
+    return [finding.text for finding in found.findings if finding.severity == severity]
 
 
 def test_sound_data(decathlon: Path) -> None:
@@ -53,7 +55,7 @@ def test_every_error_of_every_case_is_found(decathlon: Path, save) -> None:
     whole = save(images / "d.nii.gz", range(1000), shape=(10, 10, 10)).read_bytes()
     (images / "d.nii.gz").write_bytes(whole[:-10])
     found = check_data(decathlon)
-    errors = [(finding.case, finding.text) for finding in found.findings if finding.level == "error"]
+    errors = [(finding.case, finding.text) for finding in found.findings if finding.severity == "error"]
     expected = [
         ("a", "12 of 24 voxels are NaN"),
         ("a", "label value 9 (6 voxels) is not of the task"),
@@ -77,8 +79,9 @@ def test_warnings(decathlon: Path, save) -> None:
     warnings = texts(found, "warning")
     assert len(warnings) == 4
     assert "a.nii.gz: empty" in warnings[0]
-    assert warnings[1:3] == ["no training label has class 2 (aorta)", "no validation label has class 1 (liver)"]
-    assert "1 cases are in no part of the split" in warnings[3]
+    assert warnings[1].startswith("no training label has class 2 (aorta); it cannot be learnt")
+    assert warnings[2].startswith("no validation label has class 1 (liver); it cannot be judged")
+    assert "1 cases are in no part of the split (d, ...)" in warnings[3]
 
 
 def test_plain_folders_find_their_classes(decathlon: Path, save) -> None:
@@ -106,3 +109,135 @@ def test_real_data_is_sound() -> None:
     found = check_data(DATA / "sarcoma_ct_pet")
     assert found.findings == ()
     assert found.counts == {"labelled": 34, "unlabelled": 0, "validation": 6, "test": 0}
+
+
+def entries(folder: Path, **more: Any) -> None:
+    """Rewrites dataset.json with a field for each case by name, such as group={"a": "p1"}."""
+    content = json.loads((folder / "dataset.json").read_text())
+    for key, values in more.items():
+        for entry in content["training"]:
+            if (name := Path(entry["image"]).name[0]) in values:
+                entry[key] = values[name]
+    (folder / "dataset.json").write_text(json.dumps(content))
+
+
+def only(found: Findings, severity: str) -> Finding:
+    assert [finding.severity for finding in found.findings] == [severity], [f.text for f in found.findings]
+    return found.findings[0]
+
+
+def test_a_finding_says_where_what_and_what_to_do(decathlon: Path, save) -> None:
+    save(decathlon / "labels/a.nii.gz", [0, 1, 2, 0.5])
+    finding = only(check_data(decathlon), "error")
+    assert finding.case == "a"
+    assert finding.file == str(decathlon / "labels/a.nii.gz")
+    assert finding.what == "label value 0.5 is not a whole number (6 voxels are not)"
+    assert finding.todo == "resample labels with nearest neighbours"
+    assert finding.text == f"{finding.file}: {finding.what}; {finding.todo}"
+
+
+def test_one_image_under_two_names_is_found_by_its_content(decathlon: Path, save) -> None:
+    whole = nib.load(save(decathlon / "images/a.nii.gz", range(24)))
+    # the same voxels uncompressed, as whole numbers and with another axis order
+    array = np.asarray(whole.dataobj).astype(np.int16)[::-1].transpose(1, 0, 2)
+    turned = np.array([[0, -1.0, 0, 3], [1, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(array, turned), decathlon / "images/d.nii.gz")
+    finding = next(f for f in check_data(decathlon).findings if "same image" in f.what)
+    assert finding.severity == "warning"
+    assert "cases a, d" in finding.what
+    (decathlon / "splits.json").write_text(json.dumps({"train": ["b", "d"], "validation": ["a"], "test": ["c"]}))
+    leak = next(f for f in check_data(decathlon).findings if "same image" in f.what)
+    assert leak.severity == "error"
+    assert "are in train and validation of the split" in leak.what
+
+
+def test_a_leak_within_a_fold_names_the_fold(decathlon: Path, save) -> None:
+    for name in "ab":
+        save(decathlon / f"images/{name}.nii.gz", range(24))
+    folds = [{"train": ["c", "d"], "validation": ["a", "b"]}, {"train": ["b", "c"], "validation": ["a"]}]
+    split = {"train": ["a", "b", "d"], "validation": ["c"]}
+    (decathlon / "splits.json").write_text(json.dumps({**split, "folds": folds}))
+    finding = only(check_data(decathlon), "error")
+    assert "train and validation of fold 1: what is judged" in finding.what
+    assert "fold 0" not in finding.what
+
+
+def test_a_group_on_both_sides_of_the_split(decathlon: Path) -> None:
+    entries(decathlon, group={"a": "p1", "c": "p1", "b": "p2", "d": "p2"})
+    finding = only(check_data(decathlon), "error")
+    assert finding.what.startswith("group p1 with cases a, c are in train and validation of the split")
+
+
+def test_constant_images(decathlon: Path, save) -> None:
+    save(decathlon / "images/a.nii.gz", [7])
+    save(decathlon / "images/d.nii.gz", [7])  # no copy of a: there is nothing in them
+    found = check_data(decathlon)
+    assert [(f.severity, f.case, f.what) for f in found.findings] == [
+        ("error", "a", "constant, all voxels are 7"),
+        ("error", "d", "constant, all voxels are 7"),
+    ]
+
+
+def test_channels(tmp_path: Path, save) -> None:
+    for name in "ab":
+        save(tmp_path / f"{name}_0000.nii.gz", [0, ord(name)])
+        save(tmp_path / f"{name}_0001.nii.gz", [1, 1, ord(name)])
+        save(tmp_path / f"{name}.nii.gz", [0, 1], np.uint8)
+    save(tmp_path / "a_0001.nii.gz", [7])
+    save(tmp_path / "b_0001.nii.gz", [1, 2, 3], shape=(4, 3, 3))
+    rows = [f"{name}_0000.nii.gz;{name}_0001.nii.gz,{name}.nii.gz" for name in "ab"]
+    (tmp_path / "cases.csv").write_text("\n".join(["image,label", *rows]))
+    found = check_data(tmp_path)
+    constant, resampled = sorted((f for f in found.findings if f.case), key=lambda f: f.case or "")
+    assert (constant.severity, constant.what) == ("warning", "constant, all voxels are 7")
+    assert resampled.severity == "warning"
+    assert "resampled linearly onto the grid of" in resampled.what
+    assert "shape (4, 3, 3) against (4, 3, 2)" in resampled.what
+    (tmp_path / "a_0001.nii.gz").write_bytes((tmp_path / "a_0000.nii.gz").read_bytes())
+    assert "another channel of the case" in check_data(tmp_path).findings[-1].what
+
+
+def test_orientations_and_spacings(decathlon: Path, save) -> None:
+    save(decathlon / "images/d.nii.gz", [0, 100], affine=np.diag([-1, 1, 3, 1.0]))
+    finding = only(check_data(decathlon), "warning")
+    assert "RAS in 3 cases, LAS in 1 cases (d)" in finding.what
+    save(decathlon / "images/d.nii.gz", [0, 100], affine=np.diag([1, 1, 18, 1.0]))
+    assert "spacing 1 x 1 x 18 mm, expected 0.05 to 15 mm" in only(check_data(decathlon), "warning").what
+    # the long axis lies elsewhere in the file, but not in the patient
+    turned = np.array([[0, 1.0, 0, 0], [0, 0, 1, 0], [3, 0, 0, 0], [0, 0, 0, 1]])
+    save(decathlon / "images/d.nii.gz", [0, 100], affine=turned)
+    assert "spacing" not in only(check_data(decathlon), "warning").what
+    save(decathlon / "images/d.nii.gz", [0, 100], affine=np.diag([6, 1, 3, 1.0]))
+    assert "the median of the dataset is 1 x 1 x 3 mm" in only(check_data(decathlon), "warning").what
+
+
+def test_values_that_a_case_is_not_annotated_for(decathlon: Path) -> None:
+    entries(decathlon, annotated={"a": ["liver"], "b": ["liver", "aorta"]})
+    finding = only(check_data(decathlon), "warning")
+    assert (finding.case, "label value 2, which is not among those" in finding.what) == ("a", True)
+
+
+def test_soft_labels(decathlon: Path, save) -> None:
+    content = json.loads((decathlon / "dataset.json").read_text())
+    (decathlon / "dataset.json").write_text(json.dumps({**content, "label_type": "soft"}))
+    for name in "abc":
+        save(decathlon / f"labels/{name}.nii.gz", [1, 0, 0, 1, 0, 0.3], shape=(4, 3, 2, 2))
+    found = check_data(decathlon)
+    assert found.findings == ()
+    assert found.cases[0].label_values == (0, 1, 2)
+    save(decathlon / "labels/a.nii.gz", [1, 0.5], shape=(4, 3, 2, 2))
+    assert "add up to 1.5" in only(check_data(decathlon), "error").what
+
+
+def test_a_split_that_cannot_be_used_does_not_end_the_check(decathlon: Path, save) -> None:
+    save(decathlon / "images/b.nii.gz", [0, float("inf")])
+    (decathlon / "splits.json").write_text(json.dumps({"train": ["a"], "validation": ["x"]}))
+    errors = texts(check_data(decathlon), "error")
+    assert "12 of 24 voxels are NaN or infinite" in errors[0]
+    assert "names 'x', which is no case there" in errors[1]
+
+
+def test_a_missing_image_is_a_finding(decathlon: Path) -> None:
+    (decathlon / "images/b.nii.gz").unlink()
+    finding = only(check_data(decathlon), "error")
+    assert (finding.case, finding.what) == ("b", "no such file")
