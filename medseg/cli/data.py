@@ -9,13 +9,14 @@ import typer
 from rich.console import Console
 
 from medseg.cli.data_check import check
+from medseg.cli.data_fetch import fetch
 from medseg.cli.data_split import split
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Make phantoms; check and split data.")
+app = typer.Typer(no_args_is_help=True, help="Make phantoms; check, split and fetch data.")
 
-for _command in (check, split):
+for _command in (check, split, fetch):
     app.command()(_command)
 
 
