@@ -45,8 +45,15 @@ def draw_splits(
         raise InputError(f"{listing.source}: group {group} is in {' and in '.join(parts)}; keep it in one of them")
     outside = {case.name for part in own.values() for case in part}
     taken_groups = {case.group for part in own.values() for case in part if case.group is not None}
-    # the rest of a patient who tests cannot train, nor test in another part
-    free = [c for c in listing.cases if c.name not in outside and (c.group is None or c.group not in taken_groups)]
+    free = [c for c in listing.cases if c.name not in outside]
+    for case in free:
+        if case.label and case.group in taken_groups:
+            raise InputError(
+                f"{listing.source}: case {case.name} is of group {case.group}, of which another case is in validation"
+                " or test; put it there too"
+            )
+    # an unlabelled image of a patient who tests can neither train nor test
+    free = [case for case in free if case.group not in taken_groups]
     drawn_test, rest = _part(listing, own["test"], free, "test", test, seed)
     drawn_validation, train = _part(listing, own["validation"], rest, "validation", validation, seed)
     if not any(case.label for case in train):

@@ -16,7 +16,7 @@ def run(*words: object):
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-@pytest.mark.parametrize("command", ["phantoms", "check", "split"])
+@pytest.mark.parametrize("command", ["phantoms", "check", "split", "fetch"])
 def test_help_shows_an_example(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0

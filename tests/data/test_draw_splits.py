@@ -143,6 +143,8 @@ def test_what_cannot_be_drawn(groups: str, options: dict[str, Any], text: str) -
 def test_a_group_that_the_table_tears_is_refused() -> None:
     with pytest.raises(InputError, match="group a is in test and in train"):
         draw_splits(listing(made("a", "a", "b", "c"), {"c00": "test", "c01": "train"}))
+    with pytest.raises(InputError, match="case c01 is of group a, of which another case is in validation or test"):
+        draw_splits(listing(made("a", "a", "b", "c"), {"c00": "test"}))
 
 
 @given(sizes=st.lists(st.integers(0, 4), max_size=12), count=st.integers(0, 20))
