@@ -49,13 +49,14 @@ def main() -> None:
 
 def _register() -> None:
     from medseg.cli import data, runs
+    from medseg.cli.compare import compare
     from medseg.cli.doctor import doctor
     from medseg.cli.evaluate import evaluate
     from medseg.cli.losses import losses
     from medseg.cli.predict import predict
     from medseg.cli.train import train
 
-    for command in (train, predict, evaluate, losses, doctor):
+    for command in (train, predict, evaluate, compare, losses, doctor):
         app.command()(command)
     app.add_typer(data.app, name="data")
     app.add_typer(runs.app, name="runs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medseg.data.cache import file_digest
 from medseg.data.case import Case
 from medseg.data.cohort import Cohort
 from medseg.errors import InputError
@@ -39,8 +41,12 @@ class RunFile:
 
 
 def run_file(cohort: Cohort, params: Mapping[str, Any], tracking: Mapping[str, str]) -> RunFile:
-    """The record of a run on `cohort`."""
-    return RunFile(params, cohort.classes, {part: getattr(cohort, part) for part in _PARTS}, tracking)
+    """The record of a run on `cohort`. `params` gains the digest of the files that are judged (`validation_digest`):
+    runs are comparable where it is equal, whatever they were trained on."""
+    cases = {part: getattr(cohort, part) for part in _PARTS}
+    digests = (file_digest(path) for case in cohort.validation for path in (*case.images, case.label) if path)
+    digest = hashlib.sha256(b"".join(digests)).hexdigest()[:16]
+    return RunFile({**params, "validation_digest": digest}, cohort.classes, cases, tracking)
 
 
 def write_run_file(folder: str | os.PathLike[str], run: RunFile) -> None:

@@ -1,8 +1,19 @@
 """How runs are kept. The only package that imports mlflow."""
 
 from medseg.tracking.annotate import annotate
+from medseg.tracking.search import RunInfo, fetch_run, list_runs
 from medseg.tracking.store import default_uri, store_problem
 from medseg.tracking.sync import Synced, sync_run
 from medseg.tracking.tracker import Tracker
 
-__all__ = ["Synced", "Tracker", "annotate", "default_uri", "store_problem", "sync_run"]
+__all__ = [
+    "RunInfo",
+    "Synced",
+    "Tracker",
+    "annotate",
+    "default_uri",
+    "fetch_run",
+    "list_runs",
+    "store_problem",
+    "sync_run",
+]

@@ -1,0 +1,155 @@
+"""Runs against runs: grouped by what differs, seeds averaged, cases paired, and what may be concluded."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from medseg.errors import InputError
+from medseg.metrics.measures import MEASURES
+from medseg.metrics.paired import PairedDifference, holm, paired_difference
+from medseg.report.grouping import Group, group_runs, mixed
+from medseg.report.runs import RunRecord
+
+__all__ = ["Comparison", "Difference", "compare"]
+
+_MOST_PAIRS = 3  # groups of which every pair is compared; more are compared with one of them
+_USUAL = ("supervised", "dice_ce")  # what others are compared with where nobody says
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Group a minus group b in one class.
+
+    Attributes:
+        a: label of the better-known group's rival.
+        b: label of the group it is compared with.
+        class_name: of the cases.
+        primary: of the measure that is tested.
+        p_holm: its p-value, corrected for all comparisons of this kind that were made.
+        others: differences of the other measures, which are not tested.
+        seeds: the smaller number of seeds of the two.
+    """
+
+    a: str
+    b: str
+    class_name: str
+    primary: PairedDifference
+    p_holm: float
+    others: Mapping[str, PairedDifference]
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Attributes: groups; differences of every pair compared and class; the measure tested; remarks on what was
+    compared; the split and checkpoint that it rests on."""
+
+    groups: tuple[Group, ...]
+    differences: tuple[Difference, ...]
+    measure: str
+    remarks: tuple[str, ...]
+    split: str
+    checkpoint: str
+
+
+def compare(
+    runs: Sequence[RunRecord],
+    *,
+    measure: str = "dice",
+    baseline: str | None = None,
+    allow_mixed: bool = False,
+    split: str = "validation",
+    checkpoint: str = "last",
+) -> Comparison:
+    """Compares runs.
+
+    Runs that differ in seed or fold alone are one group: a case's value is the mean over its runs. Groups are compared
+    within one label budget, case by case; differences of `measure` are tested and corrected together.
+
+    Args:
+        runs: finished ones.
+        measure: a name of `MEASURES`.
+        baseline: the group that others are compared with. By default every pair of up to three groups is compared, and
+            more with the supervised one, or that of the default loss, or the first.
+        allow_mixed: compare runs on different data, cases or training budgets, over the cases that they share, and
+            across label budgets.
+        split: for the remarks.
+        checkpoint: for the remarks.
+
+    Raises:
+        InputError: fewer than two groups, an unknown measure or baseline, or runs that should not be compared.
+    """
+    if measure not in MEASURES or MEASURES[measure].better is None:
+        known = ", ".join(name for name, m in MEASURES.items() if m.better)
+        raise InputError(f"--measure {measure}: expected one of {known}")
+    problems = mixed(runs)
+    if problems and not allow_mixed:
+        raise InputError(
+            f"runs differ in {'; '.join(problems)}: what differs beside the method is then part of the difference. "
+            "Choose runs that agree, or pass --allow-mixed"
+        )
+    groups, remarks = group_runs(runs)
+    if len(groups) < 2:
+        raise InputError(
+            f"{len(runs)} run(s) of one kind ({groups[0].label}); expected runs that differ in method, loss, labels or "
+            "another setting"
+        )
+    pairs = _pairs(groups, baseline, allow_mixed)
+    found = [_difference(a, b, name, measure) for a, b in pairs for name in a.class_names if name in set(b.class_names)]
+    corrected = holm([difference.primary.p for difference in found])
+    found = [replace(d, p_holm=p) for d, p in zip(found, corrected, strict=True)]
+    notes = [f"mixed: {problem}" for problem in problems]
+    return Comparison(tuple(groups), tuple(found), measure, (*notes, *remarks), split, checkpoint)
+
+
+def _pairs(groups: Sequence[Group], baseline: str | None, allow_mixed: bool) -> list[tuple[Group, Group]]:
+    strata: dict[str, list[Group]] = defaultdict(list)
+    for group in groups:
+        strata["" if allow_mixed else group.labels].append(group)
+    chosen = [pair for of_budget in strata.values() for pair in _within(of_budget, baseline)]
+    if baseline is not None and not any(baseline in (b.label, *b.label.split(", ")) for _, b in chosen):
+        raise InputError(f"--baseline {baseline}: no such group; there are: {'; '.join(g.label for g in groups)}")
+    if not chosen:
+        raise InputError(
+            f"no two kinds of runs share a label budget ({'; '.join(g.label for g in groups)}): their difference is "
+            "that of the labels too; add runs of another method or loss on the same budget, or pass --allow-mixed"
+        )
+    return chosen
+
+
+def _within(groups: Sequence[Group], baseline: str | None) -> Iterable[tuple[Group, Group]]:
+    if baseline is None and len(groups) <= _MOST_PAIRS:
+        ordered = sorted(groups, key=_usual)
+        return [(a, b) for b, a in itertools.combinations(ordered, 2)]
+    if baseline is None:
+        base = min(groups, key=_usual)
+    else:
+        named = [g for g in groups if baseline == g.label or baseline in g.label.split(", ")]
+        if not named:
+            return []
+        base = named[0]
+    return [(group, base) for group in groups if group is not base]
+
+
+def _usual(group: Group) -> tuple[int, str]:
+    parts = group.label.split(", ")
+    return min((_USUAL.index(part) for part in parts if part in _USUAL), default=len(_USUAL)), group.label
+
+
+def _difference(a: Group, b: Group, class_name: str, measure: str) -> Difference:
+    names = [n for n in a.measures(class_name) if n in b.measures(class_name) and MEASURES[n].better is not None]
+    found = {name: paired_difference(_oriented(a, class_name, name), _oriented(b, class_name, name)) for name in names}
+    if measure not in found:
+        raise InputError(f"--measure {measure}: {a.label} or {b.label} has none; their runs are of an older version")
+    primary = found.pop(measure)
+    return Difference(a.label, b.label, class_name, primary, math.nan, found, min(a.n_seeds, b.n_seeds))
+
+
+def _oriented(group: Group, class_name: str, name: str) -> Mapping[str, float]:
+    """Signed measures by their size: a volume too large is as wrong as one too small."""
+    values = group.values(class_name, name)
+    return {case: abs(value) for case, value in values.items()} if MEASURES[name].better == "zero" else values
