@@ -10,13 +10,23 @@ from pathlib import Path
 
 import numpy as np
 
+from medseg.data.case import load_soft_labels
 from medseg.data.cohort import Case, load_case
 from medseg.data.digests import DigestIndex, file_digest
 from medseg.data.entries import Entry, one_at_a_time, read_entry, write_entry
 from medseg.data.preparing import prepare_all
-from medseg.data.preprocess import Grid, labels_to_grid, plan_grid, prepare_body
+from medseg.data.preprocess import labels_to_grid, plan_grid, prepare_body, soft_to_grid
+from medseg.data.soft import background_first
 from medseg.data.stored import Stored
-from medseg.data.targets import IGNORE, Foreground, class_indices, label_box, positions_by_class, voxels_by_class
+from medseg.data.targets import (
+    IGNORE,
+    SOFT_STEPS,
+    Foreground,
+    class_indices,
+    label_box,
+    positions_by_class,
+    voxels_by_class,
+)
 from medseg.errors import InputError
 from medseg.files import make_folder
 from medseg.plan import Plan
@@ -38,6 +48,8 @@ class PreparedCase:
         labels: (X, Y, Z) class indices, uint8, `IGNORE` where nothing is known; None where unlabelled.
         foreground: voxels of each foreground class.
         class_voxels: voxels of each class index of the whole volume, of those that are there; empty where unlabelled.
+        soft: where labels are probabilities: those of the foreground classes (K - 1, X, Y, Z), uint8 in `SOFT_STEPS`.
+        annotated: the label values that were looked for; None: all.
     """
 
     name: str
@@ -46,6 +58,8 @@ class PreparedCase:
     labels: Stored | None = None
     foreground: Foreground = field(default_factory=Foreground)
     class_voxels: dict[int, int] = field(default_factory=dict)
+    soft: Stored | None = None
+    annotated: tuple[int, ...] | None = None
 
     @property
     def body(self) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +103,7 @@ class CaseCache:
             with one_at_a_time(self.folder, keys[0]):
                 entries = self._entries(keys) or self._write(case, keys)
         self.digests.keep()
-        return _prepared(case.name, entries)
+        return _prepared(case.name, entries, case.annotated)
 
     def _keys(self, case: Case) -> list[str]:
         """Of the images' entry, and of the label's where there is one: the same images serve all budgets."""
@@ -97,7 +111,7 @@ class CaseCache:
         recipe: tuple[object, ...] = (_VERSION, self.plan.model_dump(include={"channels", "spacing"}))
         keys = [_key(recipe, images)]
         if case.label:
-            recipe = (*recipe, self.plan.label_values, sorted(self.classes.items()))
+            recipe = (*recipe, self.plan.label_values, sorted(self.classes.items()), case.soft, case.annotated)
             keys.append(_key(recipe, images + file_digest(case.label)))
         return keys
 
@@ -113,8 +127,13 @@ class CaseCache:
             body = prepare_body(images, grid, self.plan)
             about = {"grid": grid.target, "origin": body.origin}
             write_entry(self.folder, keys[0], {"images": body.array()}, about)
-        if labels is not None:
-            self._write_labels(labels, grid, keys)
+        if case.soft and case.label is not None:
+            soft = soft_to_grid(load_soft_labels(case, geometry, self.classes), grid)
+            self._write_labels(background_first(soft).argmax(0).astype(np.uint8), soft, keys)
+        elif labels is not None:
+            self._write_labels(
+                labels_to_grid(class_indices(labels, self.plan.label_values, self.classes), grid), None, keys
+            )
         entries = self._entries(keys)
         if entries is None:
             raise InputError(
@@ -122,18 +141,22 @@ class CaseCache:
             )
         return entries
 
-    def _write_labels(self, labels: np.ndarray, grid: Grid, keys: Sequence[str]) -> None:
+    def _write_labels(self, indices: np.ndarray, soft: np.ndarray | None, keys: Sequence[str]) -> None:
         images = read_entry(self.folder, keys[0])
         assert images is not None  # written a moment ago
-        indices = labels_to_grid(class_indices(labels, self.plan.label_values, self.classes), grid)
-        kept = label_box(indices, Stored(images.arrays["images"], images.about["origin"]))
+        body = Stored(images.arrays["images"], images.about["origin"])
+        kept = label_box(indices, body)
         counts, positions = positions_by_class(kept)
         voxels = voxels_by_class(indices)
         about = {"origin": kept.origin, "foreground": list(counts.items()), "voxels": list(voxels.items())}
-        write_entry(self.folder, keys[1], {"labels": kept.array(), "foreground": positions}, about)
+        arrays = {"labels": kept.array(), "foreground": positions}
+        if soft is not None:
+            rounded = label_box(np.rint(soft * SOFT_STEPS).astype(np.uint8), body)
+            arrays["soft"], about["soft_origin"] = rounded.array(), rounded.origin
+        write_entry(self.folder, keys[1], arrays, about)
 
 
-def _prepared(name: str, entries: Sequence[Entry]) -> PreparedCase:
+def _prepared(name: str, entries: Sequence[Entry], annotated: tuple[int, ...] | None) -> PreparedCase:
     images = entries[0]
     shape, stored = tuple(images.about["grid"]), Stored(images.arrays["images"], tuple(images.about["origin"]))
     if len(entries) == 1:
@@ -146,6 +169,8 @@ def _prepared(name: str, entries: Sequence[Entry]) -> PreparedCase:
         Stored(labels.arrays["labels"], tuple(labels.about["origin"])),
         Foreground(dict(labels.about["foreground"]), labels.arrays["foreground"]),
         dict(labels.about["voxels"]),
+        Stored(labels.arrays["soft"], tuple(labels.about["soft_origin"])) if "soft" in labels.arrays else None,
+        annotated,
     )
 
 

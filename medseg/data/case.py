@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.data.description import IGNORE_NAME
 from medseg.data.resample import overlap, resampled
+from medseg.data.soft import background_first, read_soft_labels
 from medseg.data.volume import Geometry, Volume, read_labels, read_volume
 from medseg.errors import InputError
 
-__all__ = ["Case", "channel_remark", "grid_problem", "label_problem", "load_case"]
+__all__ = ["Case", "channel_remark", "grid_problem", "label_problem", "load_case", "load_labels", "load_soft_labels"]
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ class Case:
         annotated: the label values that were looked for in this case, where these are not all: what the label calls
             background may be one of the others. None where all were.
         group: what must not be torn apart by a split, such as the patient; None where the case stands alone.
+        soft: whether the label holds probabilities of the foreground classes (see `read_soft_labels`).
     """
 
     name: str
@@ -39,18 +42,19 @@ class Case:
     label: Path | None
     annotated: tuple[int, ...] | None = None
     group: str | None = None
+    soft: bool = False
 
 
-def load_case(case: Case, classes: Collection[int]) -> tuple[NDArray[np.float32], NDArray[Any] | None, Geometry]:
+def load_case(case: Case, classes: Mapping[int, str]) -> tuple[NDArray[np.float32], NDArray[Any] | None, Geometry]:
     """Reads a case and checks it. Channels on another grid are resampled onto the first one's, which is logged once.
 
     Args:
         case: the files to read.
-        classes: the label values of the task (a mapping from them to names will do).
+        classes: the names of the task's label values.
 
     Returns:
-        The images `(C, X, Y, Z)` float32; the labels `(X, Y, Z)` uint8 or int16, None where the case has
-        none; the grid of the first channel.
+        The images `(C, X, Y, Z)` float32; the labels `(X, Y, Z)` (see `load_labels`), None where the case has none;
+        the grid of the first channel.
 
     Raises:
         InputError: a file cannot be read (see `read_volume`, `read_labels`), a channel lies elsewhere than the first,
@@ -66,12 +70,57 @@ def load_case(case: Case, classes: Collection[int]) -> tuple[NDArray[np.float32]
             images[channel] = resampled(volume.array, volume.geometry, first.geometry)
         else:
             images[channel] = volume.array
-    if case.label is None:
-        return images, None, first.geometry
+    labels = None if case.label is None else load_labels(case, first.geometry, classes)
+    return images, labels, first.geometry
+
+
+def load_labels(case: Case, geometry: Geometry, classes: Mapping[int, str]) -> NDArray[Any]:
+    """The label of a case that has one, checked.
+
+    Args:
+        case: the files.
+        geometry: of the first channel.
+        classes: the names of the task's label values; of soft labels, the background's is the smallest.
+
+    Returns:
+        Label values `(X, Y, Z)`, an integer type; of soft labels the most probable class. What was not looked for is
+        background, whatever the file says.
+
+    Raises:
+        InputError: the file cannot be read, it lies on another grid, or a value is not one of the classes.
+    """
+    assert case.label is not None  # the caller has looked
+    if case.soft:
+        likely = background_first(load_soft_labels(case, geometry, classes)).argmax(0)
+        return np.array(sorted(classes), np.int16)[likely]
     label = read_labels(case.label)
-    _refuse(grid_problem(label, first))
+    if difference := label.geometry.difference(geometry):
+        raise InputError(f"{label.path}: not on the grid of {case.images[0]}: {difference}; resample it onto that grid")
     _refuse(label_problem(label, classes))
-    return images, label.array, first.geometry
+    return _only(case.annotated, label.array, classes)
+
+
+def load_soft_labels(case: Case, geometry: Geometry, classes: Mapping[int, str]) -> NDArray[np.float32]:
+    """The probabilities of the foreground classes (K - 1, X, Y, Z) of a case with soft labels; 0 for those not
+    looked for.
+
+    Raises:
+        InputError: see `read_soft_labels`.
+    """
+    assert case.label is not None  # the caller has looked
+    found = read_soft_labels(case.label, geometry, len(classes))
+    for row, value in enumerate(sorted(classes)[1:]):
+        if case.annotated is not None and value not in case.annotated:
+            found[row] = 0
+    return found
+
+
+def _only(annotated: tuple[int, ...] | None, labels: NDArray[Any], classes: Mapping[int, str]) -> NDArray[Any]:
+    """0 where a label has another value than the annotated ones and that named `ignore`."""
+    if annotated is None:
+        return labels
+    kept = [*annotated, *(value for value, name in classes.items() if name == IGNORE_NAME)]
+    return np.where(np.isin(labels, kept), labels, 0)
 
 
 def channel_remark(volume: Volume, first: Volume) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -56,6 +56,10 @@ class Listing:
     parts: Mapping[str, Part] = field(default_factory=dict)
     folds: tuple[Fold, ...] = ()
     remarks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.soft:
+            object.__setattr__(self, "cases", tuple(replace(case, soft=True) for case in self.cases))
 
 
 def unknown_channels(cases: Iterable[Case]) -> tuple[str, ...]:

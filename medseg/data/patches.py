@@ -12,6 +12,8 @@ from torch.utils.data import Dataset
 
 from medseg.data.cache import IGNORE, CaseCache, PreparedCase
 from medseg.data.cohort import Case
+from medseg.data.soft import background_first
+from medseg.data.targets import SOFT_STEPS
 from medseg.randomness import generator, permutation
 
 __all__ = ["PatchDataset"]
@@ -36,7 +38,8 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         image (C, *patch) float32; label (1, *patch) uint8, class indices or `IGNORE`; mask (1, *patch) bool. Outside
         the volume image and label continue their edge. The mask is False where the label is `IGNORE`, and outside
         the volume unless background continues there: so the network learns what volumes end in, and no organ is
-        made up.
+        made up. Of soft labels label is (K, *patch) float32, probabilities of all classes.
+        annotated (K,) bool, where some cases are annotated in part: the classes that were looked for.
         slot () int64: the index's own, by which augmentation draws.
         An unlabelled case's label is `IGNORE` throughout and its mask says what lies inside the volume.
     """
@@ -58,8 +61,9 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         self.seed = seed
         self.foreground = foreground
         self.purpose = purpose
-        self.classes = len(cache.plan.classes)
+        self.values = cache.plan.label_values
         self.cases = cache.prepare(data) if data else []
+        self.partial = any(case.annotated is not None for case in self.cases)
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -69,15 +73,19 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         lap, place = divmod(step * self.batch_size + slot, len(self.cases))
         number = int(_order(self.seed, lap, len(self.cases), self.purpose)[place])
         try:
-            return self._patch(self.cases[number], step, slot)
+            found = self._patch(self.cases[number], step, slot)
         except OSError:  # cleared from the cache, or replaced, while we read it
             self.cases[number] = self.cache.case(self.data[number])
-            return self._patch(self.cases[number], step, slot)
+            found = self._patch(self.cases[number], step, slot)
+        if self.partial:
+            looked_for = self.cases[number].annotated
+            found["annotated"] = torch.tensor([looked_for is None or not v or v in looked_for for v in self.values])
+        return found
 
     @property
     def class_voxels(self) -> list[int]:
         """Voxels of each class over all labelled cases, on the plan's grid; for class weights."""
-        return [sum(case.class_voxels.get(index, 0) for case in self.cases) for index in range(self.classes)]
+        return [sum(case.class_voxels.get(index, 0) for case in self.cases) for index in range(len(self.values))]
 
     def _patch(self, case: PreparedCase, step: int, slot: int) -> dict[str, Tensor]:
         start = self._start(case, generator(self.seed, step, slot, f"{self.purpose} patch"))
@@ -87,10 +95,13 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         return {name: torch.from_numpy(array) for name, array in arrays.items()} | {"slot": torch.tensor(slot)}
 
     def _target(self, case: PreparedCase, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Label and mask (1, *patch) of the patch from `start`."""
+        """Label (1, or K where it is soft, *patch) and mask (1, *patch) of the patch from `start`."""
         inside = _inside(case.shape, start, self.patch_size)
         if case.labels is None:
             return np.full(inside.shape, IGNORE, np.uint8), inside
+        if case.soft is not None:
+            soft = background_first(case.soft.box(start, self.patch_size) / np.float32(SOFT_STEPS))
+            return soft, inside | (soft[:1] > 0.5)
         label = case.labels.box(start, self.patch_size)[None]
         return label, (label != IGNORE) & (inside | (label == 0))
 

@@ -26,6 +26,7 @@ __all__ = [
     "plan_grid",
     "prepare_body",
     "prepare_images",
+    "soft_to_grid",
     "to_native",
 ]
 
@@ -89,6 +90,11 @@ def labels_to_grid(labels: np.ndarray, grid: Grid) -> np.ndarray:
         result[share > best - 1e-4] = value  # equal up to the rounding of the interpolation
         np.maximum(best, share, out=best)
     return result
+
+
+def soft_to_grid(probabilities: np.ndarray, grid: Grid) -> np.ndarray:
+    """Probabilities (C, X, Y, Z) resampled linearly onto the plan's grid, float32."""
+    return np.stack([_resize(_canonical(one, grid), grid.target, order=1) for one in probabilities])
 
 
 def logits_from_grid(logits: torch.Tensor, grid: Grid) -> np.ndarray:

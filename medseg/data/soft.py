@@ -12,7 +12,7 @@ from medseg.data.geometry import Geometry
 from medseg.data.volume import read_channels
 from medseg.errors import InputError
 
-__all__ = ["read_soft_labels"]
+__all__ = ["background_first", "read_soft_labels"]
 
 _ROUNDING = 1e-3
 """What a file's rounding (float16, 8-bit slopes) may add to 1 or take from 0."""
@@ -59,3 +59,9 @@ def read_soft_labels(
             " exclude each other: normalise them"
         )
     return np.clip(array, 0, 1)
+
+
+def background_first(foreground: NDArray[np.floating]) -> NDArray[np.float32]:
+    """The probabilities of all classes (K, ...) from those of the foreground (K - 1, ...)."""
+    background = np.clip(1 - foreground.sum(axis=0, keepdims=True), 0, 1)
+    return np.concatenate([background, foreground]).astype(np.float32, copy=False)

@@ -9,10 +9,21 @@ import numpy as np
 
 from medseg.data.stored import ArrayFile, Stored
 
-__all__ = ["IGNORE", "Foreground", "class_indices", "label_box", "positions_by_class", "voxels_by_class"]
+__all__ = [
+    "IGNORE",
+    "SOFT_STEPS",
+    "Foreground",
+    "class_indices",
+    "label_box",
+    "positions_by_class",
+    "voxels_by_class",
+]
 
 IGNORE = 255
 """The prepared label of voxels that say nothing: those of the class named `ignore`."""
+
+SOFT_STEPS = 255
+"""Into how many steps the probabilities of soft labels are rounded in the cache."""
 
 _POSITIONS = 2000  # kept of each class
 
@@ -51,17 +62,17 @@ def class_indices(labels: np.ndarray, values: Sequence[int], classes: Mapping[in
 
 
 def label_box(labels: np.ndarray, body: Stored) -> Stored:
-    """Labels (X, Y, Z) of a volume cut to the box of its body, or so much more that nothing labelled is lost and that
-    outside of it background continues."""
+    """Labels (..., X, Y, Z) of a volume cut to the box of its body, or so much more that nothing labelled is lost and
+    that outside of it background continues."""
     start = list(body.origin)
     stop = [o + n for o, n in zip(body.origin, body.shape[-3:], strict=True)]
     for axis in range(3):
-        filled = np.flatnonzero(labels.any(axis=tuple({0, 1, 2} - {axis})))
+        filled = np.flatnonzero(labels.any(axis=tuple({-3, -2, -1} - {axis - 3}) + tuple(range(labels.ndim - 3))))
         if len(filled):
             start[axis] = max(min(start[axis], int(filled[0]) - 1), 0)
-            stop[axis] = min(max(stop[axis], int(filled[-1]) + 2), labels.shape[axis])
+            stop[axis] = min(max(stop[axis], int(filled[-1]) + 2), labels.shape[axis - 3])
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-    return Stored(np.ascontiguousarray(labels[box]), (start[0], start[1], start[2]))
+    return Stored(np.ascontiguousarray(labels[..., box[0], box[1], box[2]]), (start[0], start[1], start[2]))
 
 
 def voxels_by_class(indices: np.ndarray) -> dict[int, int]:

@@ -109,18 +109,22 @@ class VolumeEvaluator(Evaluator):
             if self.ignore:
                 nothing = np.isin(reference, self.ignore)
                 reference, judged = np.where(nothing, 0, reference), np.where(nothing, 0, labels)
-            results = self._judged(judged, reference.astype(np.int64), item.geometry.spacing)
+            results = self._judged(judged, reference.astype(np.int64), item)
             self.state.results[item.name] = results
         return CaseOutput(item, labels, tuple(results))
 
-    def _judged(self, labels: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> list[ClassResult]:
-        """By class, or by region where there are regions: they may overlap, so each is judged as a mask of its own."""
+    def _judged(self, labels: np.ndarray, reference: np.ndarray, item: VolumeItem) -> list[ClassResult]:
+        """By class, or by region where there are regions: they may overlap, so each is judged as a mask of its own.
+        What nobody looked for in the case is not judged."""
+        spacing = item.geometry.spacing
+        known = set(self.plan.classes) if item.annotated is None else set(item.annotated)
         if not self.plan.regions:
-            classes = {value: name for value, name in sorted(self.plan.classes.items()) if value}
+            classes = {value: name for value, name in sorted(self.plan.classes.items()) if value and value in known}
             return judge(labels, reference, spacing, classes, self.tolerance_mm)
         return [
             result
             for region in self.plan.regions
+            if known >= set(region.values)
             for result in judge(
                 np.isin(labels, region.values),
                 np.isin(reference, region.values),

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from medseg.data.cache import CaseCache
+from medseg.data.case import load_labels
 from medseg.data.cohort import Case, load_case
 from medseg.data.preprocess import Grid, plan_grid, prepare_images, to_native
-from medseg.data.volume import Geometry, read_geometry, read_labels
+from medseg.data.volume import Geometry, read_geometry
 from medseg.errors import InputError
 from medseg.inference.head import split
 from medseg.inference.inferer import PlannedInferer
@@ -37,6 +38,7 @@ class VolumeItem:
         grid: the way back.
         geometry: the file's own grid.
         reference: label values (X, Y, Z) on the file's own grid, None where the case has no label.
+        annotated: the label values that it speaks of; None: of all.
     """
 
     name: str
@@ -45,6 +47,7 @@ class VolumeItem:
     grid: Grid
     geometry: Geometry
     reference: np.ndarray | None
+    annotated: tuple[int, ...] | None = None
 
 
 class VolumeDataset(Dataset[VolumeItem]):
@@ -88,12 +91,12 @@ class VolumeDataset(Dataset[VolumeItem]):
             geometry = read_geometry(case.images[0])
             prepared = self.cache.case(case)
             images = prepared.images.whole(prepared.shape)
-            reference = read_labels(case.label).array if case.label else None
+            reference = load_labels(case, geometry, self.classes) if case.label else None
         else:
             raw, reference, geometry = load_case(case, self.classes)
             images = prepare_images(raw, plan_grid(geometry, self.plan.spacing), self.plan)
         grid = plan_grid(geometry, self.plan.spacing)
-        return VolumeItem(case.name, case.images[0], images, grid, geometry, reference)
+        return VolumeItem(case.name, case.images[0], images, grid, geometry, reference, case.annotated)
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,7 @@ def make_plan(cohort: Cohort, found: Fingerprint, sizes: Sizes | None = None) ->
             _channel(name, intensities) for name, intensities in zip(cohort.channels, found.intensities, strict=True)
         ),
         classes={value: name for value, name in sorted(cohort.classes.items()) if name != "ignore"},
+        regions=cohort.regions,
         spacing=found.spacing,
         patch_size=patch,
         batch_size=int(np.clip(round(sizes.batch_voxels / voxels), 2, 16)),

@@ -49,7 +49,7 @@ def test_label_values_outside_the_task_are_counted(tmp_path: Path, save) -> None
     with pytest.raises(InputError) as error:
         load_case(case, CLASSES)
     assert "label value 7 (8 voxels) is not of the task, which has 0, 1" in str(error.value)
-    assert load_case(case, {0, 1, 7})[1] is not None
+    assert load_case(case, {0: "background", 1: "a", 7: "b"})[1] is not None
 
 
 def test_voxels_that_are_not_finite_are_refused(tmp_path: Path, save) -> None:

@@ -24,7 +24,7 @@ Make = Callable[..., PatchDataset]
 class Prepared:
     """A cache of arrays that are prepared already."""
 
-    plan = SimpleNamespace(classes={0: "background", 1: "organ", 2: "tumour"})
+    plan = SimpleNamespace(label_values=(0, 1, 2))
 
     def prepare(self, cases: list[PreparedCase]) -> list[PreparedCase]:
         return cases
