@@ -50,8 +50,14 @@ def train(
     force: Annotated[
         bool, typer.Option("--force", help="With --resume: also if config, plan or data have changed.")
     ] = False,
+    init_from: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="Fine-tune: start from a model folder or checkpoint.")
+    ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Track in the local MLflow store; `medseg runs sync` sends it later.")
+    ] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on without training cases that can no longer be read.")
     ] = False,
     config: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="One more overlay; may be given again.")
@@ -86,7 +92,9 @@ def train(
         "device_name": device,
         "resume": str(resume) if resume else None,
         "force": force or None,
+        "init_from": str(init_from) if init_from else None,
         "offline": offline or None,
+        "skip_bad": skip_bad or None,
     }
     overrides = {name: value for name, value in given.items() if value is not None}
     overrides |= dict(_assignment(text) for text in override or ())

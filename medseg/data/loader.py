@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -17,11 +17,14 @@ __all__ = ["PairedLoader", "RawBatch"]
 
 
 class RawBatch(TypedDict):
-    """What the loader gives for one step: patches before augmentation, on the CPU."""
+    """What the loader gives for one step: patches before augmentation, on the CPU, the names of their cases, and the
+    names of those that could not be read and in whose place others are."""
 
     step: int
     labelled: dict[str, Tensor]
     unlabelled: dict[str, Tensor] | None
+    cases: NotRequired[list[str]]
+    bad: NotRequired[list[str]]
 
 
 class PairedLoader:
@@ -58,11 +61,18 @@ class PairedLoader:
         labelled = iter(self._loader(self.labelled))
         unlabelled = iter(self._loader(self.unlabelled)) if self.unlabelled is not None else None
         for step in count(self.first_step):
-            yield {
+            cases: list[str] = []
+            bad: list[str] = []
+            batch: RawBatch = {
                 "step": step,
-                "labelled": next(labelled),
-                "unlabelled": next(unlabelled) if unlabelled is not None else None,
+                "labelled": _named(_next(labelled), self.labelled, step, cases, bad),
+                "unlabelled": None,
+                "cases": cases,
+                "bad": bad,
             }
+            if unlabelled is not None and self.unlabelled is not None:
+                batch["unlabelled"] = _named(_next(unlabelled), self.unlabelled, step, cases, bad)
+            yield batch
 
     def _loader(self, dataset: PatchDataset) -> DataLoader[dict[str, Tensor]]:
         return DataLoader(
@@ -72,6 +82,27 @@ class PairedLoader:
             pin_memory=self.pin_memory,
             generator=torch.Generator(),  # of its own: it would draw a number from torch's at each start
         )
+
+
+def _next(batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
+    try:
+        return next(batches)
+    except InputError as error:  # of a worker, whose traceback torch adds to the line
+        line = str(error).strip().splitlines()[-1]
+        raise InputError(line.rpartition("InputError: ")[2]) from error
+
+
+def _named(
+    patches: dict[str, Tensor], dataset: PatchDataset, step: int, cases: list[str], bad: list[str]
+) -> dict[str, Tensor]:
+    """The patches without the numbers of their cases, whose names are added to `cases`, or of those in whose place they
+    are to `bad`."""
+    for slot, number in enumerate(patches.pop("case").tolist()):
+        planned = dataset.planned(step, slot)
+        cases.append(dataset.data[number].name)
+        if number != planned:
+            bad.append(dataset.data[planned].name)
+    return patches
 
 
 class _StepSampler(Sampler[list[tuple[int, int]]]):

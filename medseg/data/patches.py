@@ -14,6 +14,7 @@ from medseg.data.cache import IGNORE, CaseCache, PreparedCase
 from medseg.data.cohort import Case
 from medseg.data.soft import background_first
 from medseg.data.targets import SOFT_STEPS
+from medseg.errors import InputError
 from medseg.randomness import generator, permutation
 
 __all__ = ["PatchDataset"]
@@ -33,6 +34,7 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         foreground: the share of patches that are placed around a voxel of a class drawn evenly from those that the
             case has; the others, and cases without labels, anywhere in the body's box.
         purpose: what sets this dataset's randomness apart from another's.
+        skip_bad: another case stands in for one that can no longer be read; otherwise that is an InputError.
 
     Items:
         image (C, *patch) float32; label (1, *patch) uint8, class indices or `IGNORE`; mask (1, *patch) bool. Outside
@@ -40,7 +42,7 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         the volume unless background continues there: so the network learns what volumes end in, and no organ is
         made up. Of soft labels label is (K, *patch) float32, probabilities of all classes.
         annotated (K,) bool, where some cases are annotated in part: the classes that were looked for.
-        slot () int64: the index's own, by which augmentation draws.
+        slot () int64: the index's own, by which augmentation draws. case () int64: the place of its case in `data`.
         An unlabelled case's label is `IGNORE` throughout and its mask says what lies inside the volume.
     """
 
@@ -53,6 +55,7 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         seed: int,
         foreground: float = 0.5,
         purpose: str = "labelled",
+        skip_bad: bool = False,
     ) -> None:
         self.data = data
         self.cache = cache
@@ -61,31 +64,55 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         self.seed = seed
         self.foreground = foreground
         self.purpose = purpose
+        self.skip_bad = skip_bad
         self.values = cache.plan.label_values
         self.cases = cache.prepare(data) if data else []
         self.partial = any(case.annotated is not None for case in self.cases)
+        self._bad: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.cases)
 
     def __getitem__(self, index: tuple[int, int]) -> dict[str, Tensor]:
         step, slot = index
+        problem: InputError | None = None
+        for turn in range(len(self.cases)):
+            number = self.planned(step, slot, turn)
+            if number in self._bad:
+                continue
+            try:
+                return self._case_patch(number, step, slot)
+            except InputError as error:
+                problem = InputError(f"case {self.data[number].name}: {error}")
+                problem.__cause__ = error
+            if not self.skip_bad:
+                raise problem
+            self._bad.add(number)
+        raise problem or InputError(f"none of the {len(self.cases)} cases can be read; check the disk")
+
+    def planned(self, step: int, slot: int, turn: int = 0) -> int:
+        """The number of the case in `data` that patch `slot` of step `step` is from; of the one that stands in for it
+        where it cannot be read, with `turn` 1, 2, ..."""
         lap, place = divmod(step * self.batch_size + slot, len(self.cases))
-        number = int(_order(self.seed, lap, len(self.cases), self.purpose)[place])
-        try:
-            found = self._patch(self.cases[number], step, slot)
-        except OSError:  # cleared from the cache, or replaced, while we read it
-            self.cases[number] = self.cache.case(self.data[number])
-            found = self._patch(self.cases[number], step, slot)
-        if self.partial:
-            looked_for = self.cases[number].annotated
-            found["annotated"] = torch.tensor([looked_for is None or not v or v in looked_for for v in self.values])
-        return found
+        order = _order(self.seed, lap, len(self.cases), self.purpose)
+        return int(order[(place + turn) % len(order)])
 
     @property
     def class_voxels(self) -> list[int]:
         """Voxels of each class over all labelled cases, on the plan's grid; for class weights."""
         return [sum(case.class_voxels.get(index, 0) for case in self.cases) for index in range(len(self.values))]
+
+    def _case_patch(self, number: int, step: int, slot: int) -> dict[str, Tensor]:
+        try:
+            patch = self._patch(self.cases[number], step, slot)
+        except OSError:  # cleared from the cache, or replaced, while we read it
+            self.cases[number] = self.cache.case(self.data[number])
+            patch = self._patch(self.cases[number], step, slot)
+        patch["case"] = torch.tensor(number)
+        if self.partial:
+            looked_for = self.cases[number].annotated
+            patch["annotated"] = torch.tensor([looked_for is None or not v or v in looked_for for v in self.values])
+        return patch
 
     def _patch(self, case: PreparedCase, step: int, slot: int) -> dict[str, Tensor]:
         start = self._start(case, generator(self.seed, step, slot, f"{self.purpose} patch"))

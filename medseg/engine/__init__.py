@@ -3,6 +3,7 @@
 from medseg.engine.checkpoints import CheckpointHandler
 from medseg.engine.early_stopping import EarlyStopping
 from medseg.engine.evaluator import VolumeEvaluator, WriteSegmentations, show_evaluation
+from medseg.engine.faults import Faults
 from medseg.engine.iteration import Iteration
 from medseg.engine.job import TrainingJob
 from medseg.engine.judgement import SplitJudgement, judge_split
@@ -23,6 +24,7 @@ __all__ = [
     "Budget",
     "CheckpointHandler",
     "EarlyStopping",
+    "Faults",
     "Iteration",
     "JsonLines",
     "PolynomialDecay",

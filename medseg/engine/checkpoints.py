@@ -52,7 +52,7 @@ class CheckpointHandler:
         self.every_minutes = every_minutes
         self.best_dice = -math.inf
         self._validated: dict[str, Any] = {"chosen": "student_0", "validation": None}
-        self._saved: int | None = None  # the step of `last`
+        self.saved: int | None = None  # the step of `last`, if this process wrote it and nothing came since
         self._since = time.monotonic()
 
     def attach(self, trainer: Trainer) -> None:
@@ -65,16 +65,16 @@ class CheckpointHandler:
         """Saves `best` where this validation is; `last` follows when all handlers have heard of it."""
         validation = trainer.state.validation
         self._validated = {"chosen": validation.chosen, "validation": as_json(validation.summaries)}
-        self._saved = None
+        self.saved = None
         if validation.dice > self.best_dice or not (self.folder / "best.pt").exists():
             self.best_dice = -math.inf if math.isnan(validation.dice) else validation.dice
             self._save(trainer, "best.pt")
 
     def save_last(self, trainer: Trainer) -> None:
         """Saves `last.pt`, if it is not of this state already."""
-        if self._saved != trainer.state.iteration:
+        if self.saved != trainer.state.iteration:
             self._save(trainer, "last.pt")
-            self._saved, self._since = trainer.state.iteration, time.monotonic()
+            self.saved, self._since = trainer.state.iteration, time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
         """The best validation so far and the newest one."""

@@ -22,10 +22,12 @@ __all__ = ["Iteration", "StepResult"]
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step is remembered by: `values` are scalars on the device, not yet waited for; `samples` images seen."""
+    """What one step is remembered by: `values` are scalars on the device; `samples` images seen; `skipped`: the loss
+    or a gradient was not finite, and nothing was changed."""
 
     values: dict[str, Tensor | float]
     samples: int
+    skipped: bool = False
 
 
 class Iteration:
@@ -98,14 +100,14 @@ class Iteration:
                 raise
             what = str(error).split(",")[0]
             raise InputError(f"deterministic: {what}; choose another loss, or leave it out") from error
-        norm = self._step()
-        if self.teacher is not None:
-            self.teacher.update(self.students[0], progress.step, progress.steps)
         values = _mean([part.values for part in parts])
+        norm, skipped = self._step(values["loss"])
+        if self.teacher is not None and not skipped:
+            self.teacher.update(self.students[0], progress.step, progress.steps)
         values |= {"gradient_norm": norm.detach(), "learning_rate": self._rates[0] * factor}
         if self.scaler.is_enabled():
             values["gradient_scale"] = self.scaler.get_scale()
-        return StepResult(values, sum(part.samples for part in parts))
+        return StepResult(values, sum(part.samples for part in parts), skipped)
 
     def _backward(self, raw: RawBatch, progress: Progress) -> StepResult:
         """Adds the gradient of one of `accumulate` parts."""
@@ -121,14 +123,18 @@ class Iteration:
         }
         return StepResult(values, len(batch.labelled.image) + (len(batch.unlabelled.weak) if batch.unlabelled else 0))
 
-    def _step(self) -> Tensor:
-        """The optimiser's step; the norm of the first student's gradient before it was clipped."""
+    def _step(self, loss: Tensor | float) -> tuple[Tensor, bool]:
+        """The optimiser's step, unless loss or gradient are not finite; the norm of the first student's gradient before
+        it was clipped, and whether the step was skipped."""
         self.scaler.unscale_(self.optimizer)
         # each by itself: what another student learns must not change how far the first one goes
         norms = [torch.nn.utils.clip_grad_norm_(student.parameters(), self.clip_norm) for student in self.students]
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return norms[0]
+        # the one wait for the device in a step: weights that became NaN would be lost
+        finite = bool(torch.stack([torch.as_tensor(loss, device=norms[0].device), *norms]).isfinite().all())
+        if finite:
+            self.scaler.step(self.optimizer)
+        self.scaler.update()  # a gradient that overflowed lowers the scale
+        return norms[0], not finite
 
     def _compile(self) -> None:
         """At the first step and not before: a copy of a compiled network is not compiled."""

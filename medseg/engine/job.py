@@ -17,10 +17,13 @@ from rich.console import Console
 
 from medseg.data.cohort import Cohort
 from medseg.data.runfile import run_file, write_run_file
-from medseg.data.volume import read_volume
 from medseg.engine.checkpoints import CheckpointHandler
-from medseg.engine.evaluator import CaseOutput, VolumeEvaluator, WriteSegmentations
+from medseg.engine.evaluator import VolumeEvaluator, WriteSegmentations
+from medseg.engine.explain import explained
+from medseg.engine.faults import Faults
+from medseg.engine.fine_tuning import start_from
 from medseg.engine.output import locked, resume_command
+from medseg.engine.pictures import draw_case
 from medseg.engine.provenance import provenance
 from medseg.engine.record import as_yaml
 from medseg.engine.resume import resume
@@ -34,7 +37,6 @@ from medseg.inference.model import save_model
 from medseg.metrics.measures import TOLERANCE_MM
 from medseg.metrics.report import as_json
 from medseg.plan import Plan, save_plan
-from medseg.report.overlay import save_overlay
 from medseg.report.tables import checkpoint_table
 
 __all__ = ["TrackerLike", "TrainingJob"]
@@ -68,10 +70,12 @@ class TrainingJob:
         tracker: the MLflow run; it ends FINISHED, FAILED where anything raises, KILLED where a signal stopped it.
         params: what to track besides config and versions: method, loss, budget, data digest, seed.
         signals: the handler that catches them.
+        faults: the handler that counts what went wrong.
         checkpoints: the handler that saves them.
         record: what the run is made of (`run_record`).
         resume: whether the folder holds a run to go on with.
         force: goes on with a run whose config, plan or data has changed.
+        init_from: a model to start from instead of fresh weights.
         pictures: how many validation cases are drawn.
         console: where the table goes; standard output by default.
     """
@@ -87,10 +91,12 @@ class TrainingJob:
         tracker: TrackerLike,
         params: Mapping[str, Any],
         signals: StopSignals,
+        faults: Faults,
         checkpoints: CheckpointHandler,
         record: Mapping[str, Any],
         resume: bool = False,
         force: bool = False,
+        init_from: str | None = None,
         pictures: int = 3,
         console: Console | None = None,
     ) -> None:
@@ -103,10 +109,12 @@ class TrainingJob:
         self.tracker = tracker
         self.params = params
         self.signals = signals
+        self.faults = faults
         self.checkpoints = checkpoints
         self.record = record
         self.resume = resume
         self.force = force
+        self.init_from = init_from
         self.pictures = pictures
         self.console = console or Console()
 
@@ -132,18 +140,16 @@ class TrainingJob:
                 self._finish_tracking("FINISHED")
         finally:
             self.signals.release()
-        self.console.print(f"Model: {self.output / 'model'}", highlight=False, soft_wrap=True)
-        self.console.print(
-            f"MLflow: run {self.tracker.run_id}; open it with: mlflow ui --backend-store-uri {self.tracker.uri}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        for line in self.faults.lines():
+            self._say(line)
+        self._say(f"Model: {self.output / 'model'}")
+        self._say(f"MLflow: run {self.tracker.run_id}; open it with: mlflow ui --backend-store-uri {self.tracker.uri}")
 
     def _begin(self) -> None:
+        if self.init_from is not None:  # where there is a checkpoint, its weights take the place of these
+            self._say(start_from(self.trainer.iteration, self.init_from))
         if self.resume:
-            self.console.print(
-                resume(self.trainer, self.output, self.record, self.force), highlight=False, soft_wrap=True
-            )
+            self._say(resume(self.trainer, self.output, self.record, self.force))
         save_plan(self.plan, self.output / "plan.yaml")
         config = {**self.config, "resume": None, "force": False}  # who resumes says so again
         write_text(self.output / "config.yaml", as_yaml(config))
@@ -166,9 +172,13 @@ class TrainingJob:
                 error.add_note(str(further))
         stopped = isinstance(error, KeyboardInterrupt | Interrupted | SystemExit)
         self._finish_tracking("KILLED" if stopped else "FAILED")
+        for line in self.faults.lines():
+            self._say(line)
+        error = explained(error, self.plan, self.output) or error
         note = f"; go on with: {resume_command(self.output)}"
         if isinstance(error, Interrupted):
-            done = f" after step {self.trainer.state.iteration} of {self.trainer.state.steps}"
+            saved = self.checkpoints.saved
+            done = f" after step {saved} of {self.trainer.state.steps}" if saved is not None else ""
             raise Interrupted(error.number, done + note) from None
         if isinstance(error, InputError):
             raise InputError(f"{error}{note}") from error
@@ -177,13 +187,11 @@ class TrainingJob:
     def _finish_tracking(self, status: str) -> None:
         problem = self.tracker.finish(status)
         if problem:
-            what = f"Warning: MLflow store {self.tracker.uri}: did not get all ({problem}); send it with: "
-            Console(stderr=True).print(
-                what + f"medseg runs sync {shlex.quote(str(self.output))}",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+            what = f"MLflow store {self.tracker.uri} did not get all ({problem})"
+            self._say(f"Warning: {what}; send it with: medseg runs sync {shlex.quote(str(self.output))}")
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _finish(self, begin: float) -> None:
         checkpoints = {name: load_checkpoint(self.output / "checkpoints" / f"{name}.pt") for name in ("best", "last")}
@@ -239,17 +247,5 @@ class TrainingJob:
             WriteSegmentations(self.output / "predictions")(engine)
 
     def _draw(self, engine: Any, folder: Path | None, checkpoint: str) -> None:
-        if folder is None or checkpoint != "best" or engine.state.iteration > self.pictures:
-            return
-        output: CaseOutput = engine.state.output
-        item = output.item
-        results = [f"{r.class_name} Dice {r.dice:.3f}" for r in output.results]
-        save_overlay(
-            folder / f"{item.name}.png",
-            read_volume(item.path).array,
-            output.labels,
-            item.reference,
-            item.geometry.spacing,
-            {value: name for value, name in self.plan.classes.items() if value},
-            f"{item.name}: {', '.join(results)}",
-        )
+        if folder is not None and checkpoint == "best" and engine.state.iteration <= self.pictures:
+            draw_case(engine.state.output, folder, self.plan)

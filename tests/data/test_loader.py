@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from itertools import islice
 from pathlib import Path
 
@@ -115,3 +116,44 @@ def test_a_method_that_needs_unlabelled_cases_says_so(
     with pytest.raises(InputError, match=r"needs unlabelled cases and the cohort has none; lower the label budget"):
         PairedLoader(datasets["labelled"], unlabelled and datasets[unlabelled], needs_unlabelled=True)
     PairedLoader(datasets["labelled"], unlabelled and datasets[unlabelled])
+
+
+def _lose(cache: CaseCache, dataset: PatchDataset, number: int, tmp_path: Path) -> None:
+    """Damages the prepared files of a case and its source."""
+    case = dataset.data[number]
+    dataset.data = [
+        dataclasses.replace(case, images=(tmp_path / f"{case.name}.nii.gz",)) if i == number else other
+        for i, other in enumerate(dataset.data)
+    ]
+    (tmp_path / f"{case.name}.nii.gz").write_bytes(b"no volume")
+    for path in cache.folder.rglob("*"):
+        if path.is_file() and path.stat().st_size > 4096:
+            path.write_bytes(path.read_bytes()[:100])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_case_that_can_no_longer_be_read_is_named_or_left_out(
+    workers: int, tiny_cohort: Path, small_plan, tmp_path: Path
+) -> None:
+    cohort = load_cohort(tiny_cohort, labelled=2, modality="MRI")
+    plan: Plan = small_plan(classes=cohort.classes, spacing=(2.0, 2.0, 3.0))
+    for skip_bad in (False, True):
+        cache = CaseCache(tmp_path / f"cache{skip_bad}", plan, cohort.classes)
+        dataset = PatchDataset(cohort.labelled, cache, plan.patch_size, 3, seed=1, skip_bad=skip_bad)
+        whole = next(iter(PairedLoader(dataset, workers=workers)))
+        _lose(cache, dataset, 1, tmp_path)
+        bad, good = dataset.data[1].name, dataset.data[0].name
+        batches = iter(PairedLoader(dataset, workers=workers))
+        if not skip_bad:
+            with pytest.raises(InputError, match=f"case {bad}: .*{bad}.nii.gz: ") as caught:
+                list(islice(batches, 2))
+            assert len(str(caught.value).splitlines()) == 1
+            continue
+        first = next(batches)
+        planned = [dataset.data[dataset.planned(0, slot)].name for slot in range(3)]
+        assert whole["cases"] == planned
+        assert whole["bad"] == []
+        assert first["cases"] == [good] * 3
+        assert first["bad"] == [name for name in planned if name == bad]
+        for slot, name in enumerate(planned):
+            assert torch.equal(first["labelled"]["image"][slot], whole["labelled"]["image"][slot]) == (name == good)

@@ -1,0 +1,90 @@
+"""What goes wrong in a run without ending it is counted, and said; too much of it ends the run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ignite.engine import Events
+
+from medseg.engine.iteration import StepResult
+from medseg.engine.trainer import Trainer
+from medseg.errors import InputError
+
+__all__ = ["Faults"]
+
+
+class Faults:
+    """Counts steps that were skipped, because the loss or a gradient was NaN or infinite, and cases that were left out,
+    because they cannot be read. Both are rows of the kind "fault".
+
+    Args:
+        limit: so many skipped steps in a row end the run. Those in which only fp16 gradients overflowed, which the
+            gradient scaler mends, count in no row.
+    """
+
+    def __init__(self, limit: int = 5) -> None:
+        if limit < 1:
+            raise InputError(f"handlers#faults#limit is {limit}; expected a number of steps from 1")
+        self.limit = limit
+        self.skipped_steps = 0
+        self.bad_cases: list[str] = []
+        self._row: list[list[list[str]]] = []  # of each skipped step since the last that was not: cases, and terms
+
+    def attach(self, trainer: Trainer) -> None:
+        """Attaches to every step."""
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Looks at a step.
+
+        Raises:
+            InputError: too many steps were skipped; their cases and the terms that were not finite are named.
+        """
+        raw, result = trainer.state.batch, trainer.state.output
+        new = [name for name in dict.fromkeys(raw.get("bad", ())) if name not in self.bad_cases]
+        self.bad_cases += new
+        self.skipped_steps += result.skipped
+        if result.skipped or new:
+            counts = {"skipped_steps": self.skipped_steps, "bad_cases": len(self.bad_cases)}
+            trainer.log("fault", {name: float(count) for name, count in counts.items()})
+        if not result.skipped:
+            self._row = []
+        elif not _overflowed(result):
+            terms = [name for name, value in result.values.items() if not math.isfinite(float(value))]
+            self._row.append([list(raw.get("cases", ())), terms])
+            if len(self._row) >= self.limit:
+                raise InputError(self._reason(trainer.state.iteration))
+
+    def lines(self) -> list[str]:
+        """What to say at the end of the run."""
+        said = []
+        if self.skipped_steps:
+            said.append(f"Skipped {self.skipped_steps} steps whose loss or gradient was not finite")
+        if self.bad_cases:
+            said.append(f"Left out {len(self.bad_cases)} cases that could not be read: {', '.join(self.bad_cases)}")
+        return said
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counts."""
+        return {"skipped_steps": self.skipped_steps, "bad_cases": self.bad_cases, "row": self._row}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` gave."""
+        self.skipped_steps, self.bad_cases = state["skipped_steps"], list(state["bad_cases"])
+        self._row = list(state["row"])
+
+    def _reason(self, step: int) -> str:
+        cases, terms = (list(dict.fromkeys(name for one in self._row for name in one[i])) for i in (0, 1))
+        first = step - len(self._row) + 1
+        return (
+            f"steps {first} to {step}: not finite: {', '.join(terms)}; their cases: {', '.join(cases) or 'unknown'}; "
+            "look at these cases (medseg data check), lower learning_rate, or use precision fp32"
+        )
+
+
+def _overflowed(result: StepResult) -> bool:
+    """Whether it was no more than a gradient that is too large for fp16: the next scale is lower."""
+    scale = float(result.values.get("gradient_scale", 0.0))
+    return scale > 1 and math.isfinite(float(result.values["loss"]))
