@@ -2,7 +2,7 @@
 PYTHON ?= python3
 # Options for pip, such as an index with CPU-only torch (see README).
 PIP_FLAGS ?=
-# Your data: a folder with dataset.json, or images/ and labels/. Without it, phantoms.
+# Your data: a folder with dataset.json, cases.csv, or images/ and labels/. Without it, phantoms.
 DATA ?=
 # Further overrides of the config: make train ARGS="--max_minutes 30 --labelled 9"
 ARGS ?=

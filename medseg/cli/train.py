@@ -19,7 +19,7 @@ __all__ = ["composed", "train"]
 def train(
     data: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="dataset.json, or images/ and labels/. By default phantoms, made now."),
+        typer.Option(metavar="DATA", help="dataset.json, cases.csv, or images/ and labels/. By default phantoms."),
     ] = None,
     labelled: Annotated[
         str | None, typer.Option(metavar="N|all", help="Training cases whose labels may be read. Default: all.")

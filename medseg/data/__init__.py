@@ -6,6 +6,7 @@ from medseg.data.demo import demo_cohort
 from medseg.data.loader import PairedLoader, RawBatch
 from medseg.data.patches import PatchDataset
 from medseg.data.phantoms import write_cohort
+from medseg.data.soft import read_soft_labels
 from medseg.data.task import cases_of, task_folder
 from medseg.data.volume import Geometry, Volume, read_geometry, read_labels, read_volume, write_segmentation
 
@@ -25,6 +26,7 @@ __all__ = [
     "load_cohort",
     "read_geometry",
     "read_labels",
+    "read_soft_labels",
     "read_volume",
     "task_folder",
     "write_cohort",

@@ -66,6 +66,8 @@ def describe(path: Path, content: Mapping[str, Any], needs_classes: bool = True)
     if kind not in ("hard", "soft"):
         raise InputError(f'{path}: "label_type" is {kind!r:.80}, expected "soft" or "hard"')
     if "labels" not in content and not needs_classes:
+        if kind == "soft" or content.get("regions"):
+            raise InputError(f'{path}: soft labels and regions need "labels", {{"0": "background", "1": NAME, ...}}')
         return Description(name, channels)
     classes, regions = _classes(path, content.get("labels"))
     if content.get("regions"):

@@ -1,0 +1,74 @@
+"""What docs/data.md shows is read as it says."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medseg.data.layouts import list_cases
+from medseg.data.listing import Listing
+from medseg.data.splits import list_folds, split_cases
+from medseg.errors import InputError
+
+TEXT = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+
+
+def block(heading: str, language: str = "json") -> str:
+    section = TEXT.split(f"\n## {heading}\n")[1]
+    return re.search(rf"```{language}\n(.*?)```", section, re.S)[1]
+
+
+def test_decathlon(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text(block("Decathlon"))
+    listing = list_cases(tmp_path)
+    assert listing.channels == ("CT",)
+    assert listing.classes == {0: "background", 1: "liver", 2: "spleen", 255: "ignore"}
+    assert [case.label is None for case in listing.cases] == [False, False, True, True]
+    assert [case.group for case in listing.cases] == ["patient 1", None, None, None]
+    assert [case.annotated for case in listing.cases] == [None, (1,), None, None]
+
+
+def test_nnunet(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text(block("nnU-Net v2"))
+    (tmp_path / "imagesTr").mkdir()
+    for name in ("a_0000.nii.gz", "a_0001.nii.gz"):
+        (tmp_path / "imagesTr" / name).touch()
+    listing = list_cases(tmp_path)
+    assert [(region.name, region.values, region.painted) for region in listing.regions] == [
+        ("tumour", (1, 2), 1),
+        ("core", (2,), 2),
+    ]
+    assert listing.cases[0].label is None
+
+
+def test_table(tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_text(block("A table", ""))
+    (tmp_path / "cases.json").write_text(json.dumps({"labels": {"background": 0, "liver": 1, "spleen": 2}}))
+    listing = list_cases(tmp_path)
+    assert listing.channels == ("ct", "pet")
+    assert [case.name for case in listing.cases] == ["a_ct", "b_ct", "c_dicom_ct"]
+    assert listing.cases[1].annotated == (1, 2)
+    assert listing.parts == {"b_ct": "test"}
+
+
+def test_splits_json(tmp_path: Path) -> None:
+    (tmp_path / "splits.json").write_text(block("splits.json"))
+    entries = [{"image": f"{name}.nii.gz", "label": f"{name}_seg.nii.gz"} for name in "abcdef"]
+    content: dict[str, Any] = {"labels": {"0": "background", "1": "liver"}, "training": entries}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    listing: Listing = list_cases(tmp_path)
+    split = split_cases(listing, 0)
+    assert ([case.name for case in split.test], split.budgets[2]) == (["f"], ("b", "d"))
+    assert len(list_folds(listing)) == 2
+    assert [case.name for case in split_cases(listing, 0, fold=1).validation] == ["a", "b"]
+
+
+def test_soft_labels_need_names_in_a_sidecar(tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_text("image\na.nii.gz\n")
+    (tmp_path / "cases.json").write_text('{"label_type": "soft"}')
+    with pytest.raises(InputError, match='soft labels and regions need "labels"'):
+        list_cases(tmp_path)
