@@ -20,6 +20,8 @@ def list_decathlon(path: Path, content: Mapping[str, Any]) -> Listing:
 
     A case may also say `"annotated"` (the label values or class names looked for) and `"group"` (the patient).
 
+    Files may be numbered by channel without being listed so, as nnU-Net v1 does.
+
     Raises:
         InputError: dataset.json is broken.
     """
@@ -29,8 +31,9 @@ def list_decathlon(path: Path, content: Mapping[str, Any]) -> Listing:
             f'{path}: no list of cases under "training"; expected [{{"image": "imagesTr/a.nii.gz", "label":'
             ' "labelsTr/a.nii.gz"}, ...]'
         )
-    files = [_entry(path, entry) for entry in entries]
     description = describe(path, content)
+    files = [_entry(path, entry) for entry in entries]
+    files = [(_numbered(images, max(len(description.channels), 1)), label) for images, label in files]
     stems = [[strip_suffix(image.name) for image in images] for images, _ in files]
     numbered = all(CHANNEL.match(stem[0]) and stem[0].endswith("_0000") for stem in stems)
     cases = []
@@ -61,6 +64,16 @@ def _entry(path: Path, entry: object) -> tuple[tuple[Path, ...], Path | None]:
             f' {{"image": FILE or [FILE, ...], "label": FILE}} (no "label" where there is none)'
         )
     return tuple(path.parent / name for name in names), path.parent / label if label else None
+
+
+def _numbered(images: tuple[Path, ...], channels: int) -> tuple[Path, ...]:
+    """The files of nnU-Net v1, which lists `a.nii.gz` where there are `a_0000.nii.gz`, ...; else `images`."""
+    if len(images) > 1 or images[0].exists():
+        return images
+    stem = strip_suffix(images[0].name)
+    suffix = images[0].name[len(stem) :]
+    parts = tuple(images[0].with_name(f"{stem}_{channel:04}{suffix}") for channel in range(channels))
+    return parts if all(part.is_file() for part in parts) else images
 
 
 def _group(path: Path, name: str, group: object) -> str | None:

@@ -123,6 +123,8 @@ def _classes(path: Path, labels: object) -> tuple[dict[int, str], dict[str, list
             if len(regions[key]) > 1:
                 continue
             value = regions[key][0]
+        if isinstance(value, str) and value.isdecimal() and not str(key).isdecimal():
+            value = int(value)  # {"liver": "1"}, which nnU-Net takes
         number, name = (value, key) if _is_value(value) else (key, value)
         if not isinstance(name, str) or not str(number).isdecimal():
             raise InputError(f"{expected}; {key!r}: {value!r} is neither form")

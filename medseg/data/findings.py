@@ -51,7 +51,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """What was read of one case; shape, spacing (mm), orientation ("RAS") and label values are None where they could
+    """What was read of one case; its role is labelled, unlabelled, validation, test, or outside (in no part). Shape, spacing (mm), orientation ("RAS") and label values are None where they could
     not be read."""
 
     name: str

@@ -53,7 +53,7 @@ def test_channels_of_a_case_are_a_list(tmp_path: Path) -> None:
         list_cases(decathlon(tmp_path, [{"image": files}]))
 
 
-@pytest.mark.parametrize("labels", [{"background": 0, "b": 2, "a": 1}, {"2": "b", "0": "background", "1": "a"}])
+@pytest.mark.parametrize("labels", [{"background": 0, "b": "2", "a": 1}, {"2": "b", "0": "background", "1": "a"}])
 def test_both_forms_of_labels(tmp_path: Path, labels: dict[str, Any]) -> None:
     touch(tmp_path, "a.nii.gz")
     listing = list_cases(decathlon(tmp_path, ["a.nii.gz"], labels=labels))
@@ -186,3 +186,14 @@ def test_a_dataset_json_without_cases_describes_plain_folders(tmp_path: Path) ->
     (tmp_path / "dataset.json").write_text(json.dumps(content))
     listing = list_cases(tmp_path)
     assert (listing.name, listing.channels, listing.classes) == ("mine", ("CT",), {0: "background", 1: "liver"})
+
+
+def test_files_that_nnunet_v1_numbers_but_does_not_list_so(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"imagesTr/{name}_000{i}.nii.gz" for name in "ab" for i in (0, 1)))
+    entries = [{"image": f"imagesTr/{name}.nii.gz"} for name in "abc"]
+    listing = list_cases(decathlon(tmp_path, entries[:2], modality={"0": "T1", "1": "T2"}))
+    assert [(case.name, [path.name for path in case.images]) for case in listing.cases] == [
+        (name, [f"{name}_0000.nii.gz", f"{name}_0001.nii.gz"]) for name in "ab"
+    ]
+    with pytest.raises(InputError, match=r"case c has 1 image file\(s\), but there are 2"):
+        list_cases(decathlon(tmp_path, entries, modality={"0": "T1", "1": "T2"}))
