@@ -51,8 +51,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """What was read of one case; its role is labelled, unlabelled, validation, test, or outside (in no part). Shape, spacing (mm), orientation ("RAS") and label values are None where they could
-    not be read."""
+    """What was read of one case.
+
+    Its role is labelled, unlabelled, validation, test, or outside (in no part). Shape, spacing (mm), orientation (RAS)
+    and label values are None where they could not be read.
+    """
 
     name: str
     role: str
