@@ -27,6 +27,7 @@ __all__ = [
     "Triple",
     "first_problem",
     "load_plan",
+    "printable",
     "save_plan",
 ]
 
@@ -213,7 +214,7 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
         raise InputError(f"{path}: not a valid plan: {first_problem(error)}") from error
     except (OSError, yaml.YAMLError, ValueError, RecursionError, AttributeError, LookupError) as error:
         # beside its own errors PyYAML lets those of its constructors through: `!!timestamp x`, `!!bool 3`, `2001-99-99`
-        raise InputError(f"{path}: not a readable YAML file ({_line(str(error))})") from error
+        raise InputError(f"{path}: not a readable YAML file ({printable(str(error))})") from error
 
 
 def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
@@ -228,9 +229,9 @@ def first_problem(error: ValidationError) -> str:
     """Where and what is wrong, on one line."""
     first = error.errors(include_input=False, include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "plan"
-    return f"{_line(where)}: {_line(first['msg'].removeprefix('Value error, '))}"
+    return f"{printable(where)}: {printable(first['msg'].removeprefix('Value error, '))}"
 
 
-def _line(text: str) -> str:
+def printable(text: str) -> str:
     """`text` on one line of at most 300 characters: it may quote anything that a file holds."""
     return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))[:300]

@@ -14,6 +14,7 @@ PACKAGE = Path(medseg.__file__).parent
 
 # A part may import itself and what is in the rows below its own.
 RANKS = (
+    {"__main__"},
     {"cli"},
     {"bundle"},
     {"engine"},

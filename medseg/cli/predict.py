@@ -2,65 +2,143 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from medseg.errors import InputError
 
-__all__ = ["predict"]
+if TYPE_CHECKING:
+    from medseg.data.case import Case
+    from medseg.inference.outputs import Outputs
+
+__all__ = ["predict", "share"]
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, such as runs/NAME/model.")],
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="NIfTI, NRRD or MHA files, or folders.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A model folder such as runs/NAME/model, or ensemble.")
+    ],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help="NIfTI, NRRD, MHA, DICOM: files, folders, trees of series.")
+    ],
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where segmentations are written.")],
     keep_format: Annotated[bool, typer.Option(help="Write in the input's format instead of NIfTI (.nii.gz).")] = False,
+    dicom_seg: Annotated[
+        bool, typer.Option(help="Write NAME.dcm, a DICOM segmentation, too. Needs DICOM input and medseg[dicom].")
+    ] = False,
+    probabilities: Annotated[bool, typer.Option(help="Write NAME_probabilities.nii.gz, one volume a class.")] = False,
+    uncertainty: Annotated[bool, typer.Option(help="Write NAME_uncertainty.nii.gz: 0 is certain, 1 a guess.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace segmentations that are there.")] = False,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Predict only the I-th of N shares of the cases, from 1/N.")
+    ] = None,
+    mirror: Annotated[
+        bool | None,
+        typer.Option("--mirror/--no-mirror", help="See each window mirrored too. Default: on GPUs, by the plan."),
+    ] = None,
+    skip_outside: Annotated[bool, typer.Option(help="Leave out windows that lie outside the body.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
 ) -> None:
     """Segment volumes with a trained model, each on its own grid.
 
+    Beside NAME.nii.gz stands NAME.json: millilitres of each class, and flags
+    where something should be looked at. What is finished is not done again.
     With several channels, the files of a case are NAME_0000, NAME_0001, ...
+    A volume that cannot be read stops none of the others: exit code 1.
 
     \b
     Example:
       medseg predict runs/a/model scans/ --output segmentations/
     """
     # heavy imports where they are needed: `--help` and `--version` answer at once
-    from ignite.engine import Events
-    from torch.utils.data import DataLoader
+    from medseg.engine import Autocast, pick_device
+    from medseg.files import make_folder
+    from medseg.inference import PlannedInferer, find_inputs, load_model
+    from medseg.inference.batch import Failure, predict_cases
+    from medseg.inference.outputs import Outputs
 
-    from medseg.engine import Autocast, VolumeEvaluator, WriteSegmentations, pick_device
-    from medseg.inference import PlannedInferer, VolumeDataset, find_cases, load_model
-
-    where = pick_device(device)
+    where = pick_device(f"cuda:{os.environ['LOCAL_RANK']}" if _own_gpu(device) else device)
     loaded = load_model(model, where)
-    cases = find_cases(inputs, len(loaded.plan.channels))
-    write = WriteSegmentations(output, None if keep_format else ".nii.gz")
-    targets = [write.path(case.name, case.images[0]) for case in cases]
-    there = [path for path in targets if path.exists()]
-    if there and not overwrite:
-        raise InputError(f"{there[0]}: exists already; pass --overwrite, or choose another --output")
-    inside = [path for path in targets for case in cases if path.resolve() in [i.resolve() for i in case.images]]
-    if inside:
-        raise InputError(f"{inside[0]}: is an input; choose another --output")
-    evaluator = VolumeEvaluator(
-        loaded.network,
-        DataLoader(VolumeDataset(cases, loaded.plan), batch_size=None),
-        loaded.plan,
-        PlannedInferer(loaded.plan, where),
-        Autocast(where),
-        val_handlers=[write],
+    found = find_inputs(inputs, len(loaded.plan.channels))
+    cases = share(found.cases, shard)
+    inferer = PlannedInferer(loaded.plan, where, where.type != "cpu" if mirror is None else mirror, skip_outside)
+    autocast = Autocast(where)
+    settings = (
+        autocast.precision,
+        *(f"mirror {axis}" for axis in inferer.mirrored_axes),
+        *(["skip_outside"] if skip_outside else []),
     )
-    errors = Console(stderr=True)
-    columns = (TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    outputs = Outputs(
+        make_folder(output), loaded.digest, settings, None if keep_format else ".nii.gz", probabilities, uncertainty
+    )
+    if dicom_seg:
+        from medseg.inference.dicom_seg import dicom_seg_writer
+
+        outputs = outputs.but(dicom_seg=dicom_seg_writer(loaded.plan, cases))
+    todo = _to_do(cases, outputs, overwrite)
+    failures = list(found.problems.values())
+    flagged = done = 0
+    errors, console = Console(stderr=True), Console()
+    columns = (TextColumn("segmenting {task.fields[case]}"), BarColumn(), TextColumn("{task.fields[count]}"),
+               TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        task = progress.add_task("segmenting", total=len(cases))
-        evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda _: progress.advance(task))
-        evaluator.evaluate()
-    what = "segmentation" if len(cases) == 1 else "segmentations"
-    Console().print(f"{len(cases)} {what} written to {output}", markup=False, highlight=False, soft_wrap=True)
+        task = progress.add_task("", total=max(len(todo), 1), case="", count="")
+
+        def moved(index: int, part: float) -> None:
+            progress.update(task, completed=index + part, case=todo[index].name, count=f"{index + 1} of {len(todo)}")
+
+        for outcome in predict_cases(todo, loaded, inferer, outputs, autocast, moved):
+            if isinstance(outcome, Failure):
+                failures.append(outcome.problem)
+                continue
+            done += 1
+            flagged += bool(outcome.findings.flags)
+            for flag in outcome.findings.flags:
+                errors.print(f"{outcome.name}: {flag.text}", markup=False, highlight=False, soft_wrap=True)
+    what = "segmentation" if done == 1 else "segmentations"
+    said = [f"{done} {what} written to {output}"]
+    said += [f"{len(cases) - len(todo)} finished before"] if len(todo) < len(cases) else []
+    said += [f"{flagged} with flags, see their JSON"] if flagged else []
+    console.print("; ".join(said), markup=False, highlight=False, soft_wrap=True)
+    if failures:
+        for problem in failures:
+            errors.print(f"Error: {problem}", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1)
+
+
+def share(cases: list[Case], shard: str | None) -> list[Case]:
+    """This process's share of the cases: of `--shard I/N`, and of what torchrun started (RANK, WORLD_SIZE).
+
+    Raises:
+        InputError: no such share.
+    """
+    if shard is not None:
+        first, separator, second = shard.partition("/")
+        if not (separator and first.isdigit() and second.isdigit() and 1 <= int(first) <= int(second)):
+            raise InputError(f"--shard {shard}: expected I/N with I from 1 to N, such as 1/4")
+        cases = cases[int(first) - 1 :: int(second)]
+    rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    return cases[int(rank) :: int(world)]
+
+
+def _own_gpu(device: str) -> bool:
+    """Whether torchrun gives this process a GPU of its own."""
+    if device != "auto" or "LOCAL_RANK" not in os.environ:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _to_do(cases: list[Case], outputs: Outputs, overwrite: bool) -> list[Case]:
+    images = {path.resolve() for case in cases for path in case.images}
+    for case in cases:
+        for target in outputs.files(case):
+            if target.resolve() in images:
+                raise InputError(f"{target}: is an input; choose another --output")
+    return [case for case in cases if overwrite or not outputs.finished(case)]

@@ -34,6 +34,7 @@ _UNREADABLE = (
     OverflowError,
     MemoryError,
 )
+_MOST_BEHIND = 1 << 24  # bytes: what follows the voxels is padding, if anything; a bomb is read no further
 _TO_MM = {"meter": 1e3, "micron": 1e-3}
 
 
@@ -106,8 +107,11 @@ def _voxels(path: Path, image: Any, dtype: DTypeLike | None) -> NDArray[Any]:
             return np.asarray(image.dataobj, dtype=dtype)
         with gzip.open(path) as stream:
             array = np.asarray(type(image).from_stream(stream).dataobj, dtype=dtype)
-            while stream.read(1 << 20):  # gzip looks at its checksum at the end, where nibabel does not arrive
-                pass
+            rest = 0  # gzip looks at its checksum at the end, where nibabel does not arrive
+            while more := len(stream.read(1 << 20)):
+                rest += more
+                if rest > _MOST_BEHIND:
+                    raise ValueError(f"more than {_MOST_BEHIND >> 20} MiB follow behind the voxels")
             return array
 
 

@@ -18,6 +18,7 @@ from medseg.data.damage import data_file
 from medseg.data.dicom import dicom_files, read_dicom, read_dicom_geometry
 from medseg.data.geometry import GRID_TOLERANCE_MM, Geometry
 from medseg.data.itk import read_itk, read_itk_channels, read_itk_geometry, write_itk
+from medseg.data.limits import refuse_large
 from medseg.data.nifti import read_nifti, read_nifti_channels, read_nifti_geometry, write_nifti, write_nifti_like
 from medseg.errors import InputError
 
@@ -183,9 +184,10 @@ def _read(path: str | os.PathLike[str], dtype: DTypeLike | None) -> Volume:
     path = _existing(path)
     if path.is_dir():
         array, geometry = read_dicom(path, dtype)
-    else:
-        array, geometry = read_nifti(path, dtype) if _is_nifti(path) else read_itk(path, dtype)
-    return Volume(np.ascontiguousarray(array), _sound(path, geometry), path)
+        return Volume(np.ascontiguousarray(array), _sound(path, geometry), path)
+    read_geometry(path)  # refuses what no memory should be asked for
+    array, geometry = read_nifti(path, dtype) if _is_nifti(path) else read_itk(path, dtype)
+    return Volume(np.ascontiguousarray(array), geometry, path)
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
@@ -200,8 +202,9 @@ def _existing(path: str | os.PathLike[str]) -> Path:
 
 
 def _sound(path: Path, geometry: Geometry) -> Geometry:
-    if 0 in geometry.shape:
+    if min(geometry.shape) < 1:
         raise InputError(f"{path}: no voxels, shape {geometry.shape}; export it again")
+    refuse_large(path, geometry.shape)
     if geometry.is_singular:
         raise InputError(
             f"{path}: singular affine {geometry.affine[:3].tolist()}: the voxel axes do not span space;"

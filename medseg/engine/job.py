@@ -33,6 +33,7 @@ from medseg.engine.trainer import Trainer
 from medseg.engine.validation import shown_name
 from medseg.errors import InputError, Interrupted
 from medseg.files import make_folder, write_text
+from medseg.inference.card import data_terms, write_card
 from medseg.inference.model import save_model
 from medseg.metrics.measures import TOLERANCE_MM
 from medseg.metrics.report import as_json
@@ -206,6 +207,8 @@ class TrainingJob:
             **{split: as_json(found) for split, found in judged.items()},
         }
         write_text(self.output / "metrics.json", json.dumps(metrics, indent=1))
+        terms = data_terms(str(self.config.get("dataset_dir", "")))
+        write_card(self.output / "model", self.plan, terms, metrics)
         for split, found in judged.items():
             flat = {f"{split}_{name}/dice": found[name]["summary"].dice.mean for name in found}
             flat |= {f"{split}_{name}/hd95_mm": found[name]["summary"].hd95_mm.mean for name in found}

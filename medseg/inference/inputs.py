@@ -1,58 +1,114 @@
-"""What the user names on the command line: files and folders become cases."""
+"""What the user names on the command line: files, folders, DICOM series and trees of them become cases."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.data.case import Case
 from medseg.data.volume import SUFFIXES, is_volume, strip_suffix
 from medseg.errors import InputError
+from medseg.inference.dicom_tree import safe_name, series_of
 
-__all__ = ["find_cases"]
+__all__ = ["Found", "find_cases", "find_inputs"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Cases, and by file or folder what is wrong with those that are none."""
+
+    cases: list[Case]
+    problems: dict[str, str]
 
 
 def find_cases(inputs: Sequence[Path], channels: int) -> list[Case]:
-    """Cases from files and folders, in the order given, a folder's by name.
-
-    With several channels the files of a case are `NAME_0000`, `NAME_0001` and so on; with one channel a trailing
-    `_0000` is dropped from the name.
+    """The cases of `find_inputs`, where any problem is one too many.
 
     Raises:
-        InputError: an input is missing or no volume, a folder holds none, a channel is missing, a name comes twice.
+        InputError: as `find_inputs`, or the first of its problems.
     """
-    files = [file for path in inputs for file in _files(Path(path))]
+    found = find_inputs(inputs, channels)
+    for problem in found.problems.values():
+        raise InputError(problem)
+    return found.cases
+
+
+def find_inputs(inputs: Sequence[Path], channels: int) -> Found:
+    """Cases from files and folders, in the order given, a folder's by name.
+
+    A folder gives its volumes; one without volumes its DICOM series and those of all folders below it, each named by
+    the folders that lead to it, and by its description where a folder holds several. With several channels the files
+    of a case are `NAME_0000`, `NAME_0001` and so on; with one channel a trailing `_0000` is dropped from the name.
+    Links that lead out of a folder are not followed, but named among the problems, as are cases that lack channels.
+
+    Raises:
+        InputError: an input is missing or no volume, a folder holds none, a name comes twice.
+    """
+    problems: dict[str, str] = {}
     parts: dict[str, dict[int, Path]] = {}
-    for file in files:
-        name, channel = _name_and_channel(file)
-        other = parts.setdefault(name, {}).get(channel)
-        if other is not None and other != file:
-            raise InputError(f"{file}: the same case name as {other}; outputs would overwrite each other, rename one")
-        parts[name][channel] = file
+    for given in inputs:
+        for label, file in _files(Path(given), problems):
+            name, channel = _name_and_channel(label)
+            other = parts.setdefault(name, {}).get(channel)
+            if other is not None and other != file:
+                raise InputError(
+                    f"{file}: the same case name as {other}; outputs would overwrite each other, rename one"
+                )
+            parts[name][channel] = file
+    cases = []
     for name, found in parts.items():
-        if sorted(found) != list(range(channels)):
-            raise InputError(
+        if sorted(found) == list(range(channels)):
+            cases.append(Case(name, tuple(found[i] for i in range(channels)), None))
+        else:
+            problems[name] = (
                 f"{next(iter(found.values()))}: case {name} has channel files {sorted(found)}, the model expects "
                 f"{channels}: " + ", ".join(f"{name}_{i:04d}" for i in range(channels))
             )
-    return [Case(name, tuple(found[i] for i in range(channels)), None) for name, found in parts.items()]
+    return Found(cases, problems)
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, problems: dict[str, str]) -> list[tuple[str, Path]]:
+    """Names and files, or folders of DICOM series."""
     if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.is_file() and is_volume(file))
-        if not found:
-            raise InputError(f"{path}: no volumes in this folder; expected files ending in {', '.join(SUFFIXES)}")
+        found = [(strip_suffix(f.name), f) for f in sorted(path.iterdir()) if is_volume(f) and f.is_file()]
+        found = [entry for entry in found if _inside(entry[1], path, problems)]
+        found = found or list(_series(path, problems))
+        if not found and not problems:
+            raise InputError(
+                f"{path}: no volumes in this folder; expected files ending in {', '.join(SUFFIXES)}, or DICOM series"
+            )
         return found
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     if not is_volume(path):
-        raise InputError(f"{path}: not a volume by its name; expected one of {', '.join(SUFFIXES)}")
-    return [path]
+        raise InputError(f"{path}: not a volume by its name; expected one of {', '.join(SUFFIXES)}, or a DICOM folder")
+    return [(strip_suffix(path.name), path)]
 
 
-def _name_and_channel(file: Path) -> tuple[str, int]:
-    name = strip_suffix(file.name)
+def _series(root: Path, problems: dict[str, str]) -> Iterator[tuple[str, Path]]:
+    for folder, below, files in os.walk(root):  # does not follow links to folders
+        below.sort()
+        here = Path(folder)
+        for name in sorted(below):
+            if (here / name).is_symlink() and not _inside(here / name, root, problems):
+                below.remove(name)
+        if any(not _inside(here / name, root, problems) for name in files if (here / name).is_symlink()):
+            continue
+        for name, series in series_of(here).items() if files else ():
+            parts = [*here.relative_to(root).parts, *([name] if name else [])]
+            yield safe_name("_".join(parts) or here.resolve().name) or "series", series
+
+
+def _inside(path: Path, root: Path, problems: dict[str, str]) -> bool:
+    if path.resolve().is_relative_to(root.resolve()):
+        return True
+    problems[str(path)] = f"{path}: a link that leads out of {root}; name its target on the command line instead"
+    return False
+
+
+def _name_and_channel(name: str) -> tuple[str, int]:
     stem, separator, digits = name.rpartition("_")
     if separator and stem and len(digits) == 4 and digits.isdigit():
         return stem, int(digits)

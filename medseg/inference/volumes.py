@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ from torch.utils.data import Dataset
 from medseg.data.cache import CaseCache
 from medseg.data.case import load_labels
 from medseg.data.cohort import Case, load_case
+from medseg.data.limits import refuse_large
 from medseg.data.preprocess import Grid, plan_grid, prepare_images, to_native
 from medseg.data.volume import Geometry, read_geometry
 from medseg.errors import InputError
+from medseg.inference.findings import intensity_spans
 from medseg.inference.head import split
 from medseg.inference.inferer import PlannedInferer
 from medseg.inference.postprocess import clean
@@ -39,6 +42,7 @@ class VolumeItem:
         geometry: the file's own grid.
         reference: label values (X, Y, Z) on the file's own grid, None where the case has no label.
         annotated: the label values that it speaks of; None: of all.
+        spans: the 5th and 95th percentile of each channel in the file's units; None where not asked for.
     """
 
     name: str
@@ -48,6 +52,7 @@ class VolumeItem:
     geometry: Geometry
     reference: np.ndarray | None
     annotated: tuple[int, ...] | None = None
+    spans: list[tuple[float, float]] | None = None
 
 
 class VolumeDataset(Dataset[VolumeItem]):
@@ -58,9 +63,11 @@ class VolumeDataset(Dataset[VolumeItem]):
         plan: how they are prepared.
         cache: where prepared images are kept; None prepares them each time.
         classes: label values to names where labels may hold more than the plan's classes (`ignore`).
+        spans: whether items say their intensities' ranges; only without a cache.
 
     Raises:
-        InputError: on access, a file cannot be read, or has another number of channels than the plan.
+        InputError: on access, a file cannot be read, has another number of channels than the plan, or is too large on
+            the plan's grid.
     """
 
     def __init__(
@@ -69,8 +76,10 @@ class VolumeDataset(Dataset[VolumeItem]):
         plan: Plan,
         cache: CaseCache | None = None,
         classes: Mapping[int, str] | None = None,
+        spans: bool = False,
     ) -> None:
         self.data = data
+        self.spans = spans
         self.plan = plan
         self.cache = cache
         self.classes = dict(classes or plan.classes)
@@ -94,9 +103,24 @@ class VolumeDataset(Dataset[VolumeItem]):
             reference = load_labels(case, geometry, self.classes) if case.label else None
         else:
             raw, reference, geometry = load_case(case, self.classes)
-            images = prepare_images(raw, plan_grid(geometry, self.plan.spacing), self.plan)
+            item = prepared_item(case.name, case.images[0], raw, geometry, self.plan, self.spans)
+            return dataclasses.replace(item, reference=reference, annotated=case.annotated)
         grid = plan_grid(geometry, self.plan.spacing)
         return VolumeItem(case.name, case.images[0], images, grid, geometry, reference, case.annotated)
+
+
+def prepared_item(
+    name: str, path: Path, raw: np.ndarray, geometry: Geometry, plan: Plan, spans: bool = True
+) -> VolumeItem:
+    """The volume `raw` (C, X, Y, Z) in its file's units, prepared.
+
+    Raises:
+        InputError: on the plan's grid it would not fit into memory.
+    """
+    grid = plan_grid(geometry, plan.spacing)
+    refuse_large(path, (len(raw), *grid.target), f"at {plan.spacing} mm it has")
+    images = prepare_images(raw, grid, plan)
+    return VolumeItem(name, path, images, grid, geometry, None, spans=intensity_spans(raw) if spans else None)
 
 
 @dataclass(frozen=True)

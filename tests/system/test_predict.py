@@ -34,7 +34,7 @@ def test_folder_to_folder(medseg: Any, model: Path, tiny_cohort: Path, tmp_path:
     code, out, err = medseg("predict", model, tiny_cohort / "imagesTr", "--output", "out")
     assert code == 0, err
     images = sorted((tiny_cohort / "imagesTr").glob("*.nii.gz"))
-    assert [path.name for path in sorted(Path("out").iterdir())] == [path.name for path in images]
+    assert [path.name for path in sorted(Path("out").glob("*.nii.gz"))] == [path.name for path in images]
     for image in images:
         result, source = nib.load(Path("out") / image.name), nib.load(image)
         assert np.array_equal(result.affine, source.affine)

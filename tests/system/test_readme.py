@@ -50,7 +50,9 @@ def test_every_command_runs(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert (tmp_path / "runs" / "first" / "model" / "model.safetensors").is_file()
     assert (tmp_path / "evaluation" / "evaluation.csv").is_file()
-    ours, bundle = (sorted(p.name for p in (tmp_path / name).iterdir()) for name in ("segmentations", "segmentations2"))
+    ours, bundle = (
+        sorted(p.name for p in (tmp_path / name).glob("*.nii.gz")) for name in ("segmentations", "segmentations2")
+    )
     assert ours == bundle
 
 

@@ -1,0 +1,58 @@
+"""The DICOM series of a folder by name, also where several lie in one folder as a PACS exports them."""
+
+from __future__ import annotations
+
+import atexit
+import re
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import SimpleITK as sitk
+
+__all__ = ["safe_name", "series_of"]
+
+
+def series_of(folder: Path) -> dict[str, Path]:
+    """The series in `folder` itself: by name, the folder of each. A single one has the name "" and is the folder.
+
+    Several are told apart by their description or, where that is missing or double, by their number in the list; the
+    folder of each is a temporary one with links to its files.
+    """
+    uids = list(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
+    if len(uids) < 2:
+        return {"": folder} if uids else {}
+    found: dict[str, Path] = {}
+    for number, uid in enumerate(sorted(uids), 1):
+        files = [Path(name) for name in sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)]
+        name = safe_name(_description(files[0]) or f"series_{number}")
+        name = f"{name}_{number}" if name in found else name
+        place = Path(tempfile.mkdtemp(dir=_staging(), prefix=f"{name}_"))
+        for i, file in enumerate(files):
+            (place / f"{i:05d}_{file.name}").symlink_to(file.resolve())
+        found[name] = place
+    return found
+
+
+def safe_name(text: str) -> str:
+    """A file's name from any text: patients' folders and descriptions hold every character."""
+    return re.sub(r"[^\w.-]+", "_", text).strip("._")[:100]
+
+
+@cache
+def _staging() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="medseg-dicom-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _description(file: Path) -> str:
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(file))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:  # reading the series will say what is wrong with it
+        return ""
+    return str(reader.GetMetaData("0008|103e")).strip() if reader.HasMetaDataKey("0008|103e") else ""
