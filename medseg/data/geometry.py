@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GRID_TOLERANCE_MM", "Geometry"]
+__all__ = ["GRID_TOLERANCE_MM", "MOST_SHEAR", "Geometry"]
 
 GRID_TOLERANCE_MM = 1e-3
 """Two grids are the same where no corner lies further than this from its counterpart: the rounding of file
 formats stays far below, a shift that anyone could see far above."""
+
+MOST_SHEAR = 3.0
+"""Degrees: the rounding of headers stays far below; beyond, distances along the axes are no distances in space."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,13 @@ class Geometry:
             return True
         volume = float(np.prod(np.linalg.norm(axes, axis=0)))
         return volume == 0 or abs(float(np.linalg.det(axes))) < 1e-6 * volume
+
+    @property
+    def shear(self) -> float:
+        """The largest angle in degrees by which two axes miss the right angle; of an affine that is not singular."""
+        axes = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        cosines = np.abs(axes.T @ axes - np.eye(3)).max()
+        return float(np.degrees(np.arcsin(min(cosines, 1.0))))
 
     def corners(self) -> NDArray[np.float64]:
         """The centres of the eight corner voxels, `(8, 3)`, in mm."""

@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 from nibabel import imageglobals
 from nibabel.filebasedimages import ImageFileError
+from nibabel.openers import Opener
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import DTypeLike, NDArray
 
@@ -40,7 +41,9 @@ _TO_MM = {"meter": 1e3, "micron": 1e-3}
 
 def read_nifti_geometry(path: Path) -> Geometry:
     """The grid of a NIfTI file; reads the header only. Lengths in metres or microns become mm."""
-    return _geometry(path, _open(path))
+    image = _open(path)
+    _refuse_spacing(path, image)
+    return _geometry(path, image)
 
 
 def read_nifti(path: Path, dtype: DTypeLike | None) -> tuple[NDArray[Any], Geometry]:
@@ -140,6 +143,16 @@ def _geometry(path: Path, image: Any, channels: bool = False) -> Geometry:
     affine = np.array(image.affine, dtype=np.float64)
     affine[:3] *= _TO_MM.get(_unit(image), 1.0)
     return Geometry(shape, affine)
+
+
+def _refuse_spacing(path: Path, image: Any) -> None:
+    """Refuses voxel sizes that nibabel would mend: to 1 mm where they are 0, to their absolute values below."""
+    with Opener(path) as file:
+        header = type(image.header).from_fileobj(file, check=False)
+    spacing = np.array(header["pixdim"][1:4], float)
+    if int(header["sform_code"]) == 0 and not (np.isfinite(spacing).all() and (spacing[: len(image.shape)] > 0).all()):
+        said = " x ".join(f"{mm:g}" for mm in spacing)
+        raise InputError(f"{path}: voxels of {said} mm in its header, expected sizes above 0; export it again")
 
 
 def _unit(image: Any) -> str:

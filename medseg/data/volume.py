@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from medseg.data.damage import data_file
 from medseg.data.dicom import dicom_files, read_dicom, read_dicom_geometry
-from medseg.data.geometry import GRID_TOLERANCE_MM, Geometry
+from medseg.data.geometry import GRID_TOLERANCE_MM, MOST_SHEAR, Geometry
 from medseg.data.itk import read_itk, read_itk_channels, read_itk_geometry, write_itk
 from medseg.data.limits import refuse_large
 from medseg.data.nifti import read_nifti, read_nifti_channels, read_nifti_geometry, write_nifti, write_nifti_like
@@ -68,7 +68,8 @@ def read_geometry(path: str | os.PathLike[str]) -> Geometry:
 
     Raises:
         InputError: no such file, not readable, not 3-D (trailing axes of length 1 are dropped), complex or
-            colour voxels, a singular affine, a DICOM series that is not whole (see `read_dicom_geometry`).
+            colour voxels, more than memory holds, a singular or sheared affine, a DICOM series that is not whole
+            (see `read_dicom_geometry`).
     """
     path = _existing(path)
     if path.is_dir():
@@ -209,6 +210,10 @@ def _sound(path: Path, geometry: Geometry) -> Geometry:
         raise InputError(
             f"{path}: singular affine {geometry.affine[:3].tolist()}: the voxel axes do not span space;"
             " export it again with its orientation"
+        )
+    if geometry.shear > MOST_SHEAR:
+        raise InputError(
+            f"{path}: the voxel axes are sheared by {geometry.shear:.1f} degrees; resample it onto a straight grid"
         )
     return geometry
 

@@ -1,0 +1,224 @@
+"""Many volumes at once: what is finished, what is broken, whose turn it is, and what is said of each."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from medseg.cli.predict import share
+from medseg.data.case import Case
+from medseg.data.volume import read_geometry, read_labels
+from medseg.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def model(small_plan: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of random weights: what it says matters to none of these tests."""
+    from medseg.inference import save_model
+    from medseg.networks import planned_unet
+
+    plan = small_plan(classes={0: "background", 1: "liver", 2: "liver tumour"})
+    return save_model(tmp_path_factory.mktemp("model"), planned_unet(plan, seed=3).state_dict(), plan)
+
+
+def _save(path: str | Path, seed: int = 0, shape: tuple[int, ...] = (12, 10, 9)) -> Path:
+    path = Path(path)
+    path.parent.mkdir(exist_ok=True)
+    array = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    nib.save(nib.Nifti1Image(array, np.diag([1, 1, 1.5, 1])), path)
+    return path
+
+
+def test_a_broken_file_stops_none_of_the_others(medseg: Any, model: Path) -> None:
+    for i, name in enumerate(("a", "c", "e")):
+        _save(f"scans/{name}.nii.gz", i)
+    Path("scans/b.nii.gz").write_bytes(b"no image")
+    Path("scans/d.nii.gz").write_bytes(Path("scans/a.nii.gz").read_bytes()[:-200])
+    code, out, err = medseg("predict", model, "scans", "--output", "out")
+    assert code == 1
+    assert "3 segmentations" in out
+    errors = [line for line in err.splitlines() if line.startswith("Error: ")]
+    assert [line.split(":")[1].strip() for line in errors] == ["scans/b.nii.gz", "scans/d.nii.gz"]
+    assert sorted(p.name for p in Path("out").iterdir()) == [f"{n}.{s}" for n in "ace" for s in ("json", "nii.gz")]
+
+
+def test_what_is_finished_is_not_done_again(medseg: Any, model: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        _save(f"scans/{name}.nii.gz")
+    assert medseg("predict", model, "scans", "--output", "out")[0] == 0
+    Path("out/a.json").unlink()  # as a killed process leaves it
+    Path("out/a.nii.gz").unlink()
+    before = Path("out/b.nii.gz").stat().st_mtime_ns
+    code, out, _ = medseg("predict", model, "scans", "--output", "out")
+    assert code == 0
+    assert "1 segmentation written" in out
+    assert "1 finished before" in out
+    assert Path("out/b.nii.gz").stat().st_mtime_ns == before
+    _, out, _ = medseg("predict", model, "scans", "--output", "out", "--uncertainty")
+    assert "2 segmentations" in out  # a file that is asked for was not there
+
+    _save("scans/b.nii.gz", seed=5)  # another input under the same name
+    code, _, err = medseg("predict", model, "scans", "--output", "out")
+    assert code == 2
+    assert "out/b.nii.gz: exists already" in err
+    other = Path(shutil.copytree(model, tmp_path / "other"))
+    (other / "plan.yaml").write_text((other / "plan.yaml").read_text() + "\n# changed\n")
+    assert medseg("predict", other, "scans/a.nii.gz", "--output", "out")[0] == 2
+    assert medseg("predict", other, "scans", "--output", "out", "--overwrite")[0] == 0
+
+
+def test_probabilities_uncertainty_and_the_record(medseg: Any, model: Path) -> None:
+    image = nib.load(_save("scan.nii.gz"))
+    code, _, err = medseg("predict", model, "scan.nii.gz", "--output", "out", "--probabilities", "--uncertainty")
+    assert code == 0, err
+    labels = read_labels("out/scan.nii.gz").array
+    p, u = nib.load("out/scan_probabilities.nii.gz"), nib.load("out/scan_uncertainty.nii.gz")
+    assert (p.shape, u.shape) == ((12, 10, 9, 3), (12, 10, 9))
+    assert np.array_equal(p.affine, image.affine)
+    assert np.allclose(p.get_fdata().sum(-1), 1, atol=1e-3)
+    assert np.mean(p.get_fdata().argmax(-1) == labels) > 0.99
+    entropy = -(p.get_fdata() * np.log(p.get_fdata() + 1e-9)).sum(-1) / np.log(3)
+    assert np.allclose(u.get_fdata(), entropy, atol=1e-2)
+    record = json.loads(Path("out/scan.json").read_text())
+    assert set(record["classes"]) == {"liver", "liver tumour"}
+    for found in record["classes"].values():
+        assert found["ml"] == pytest.approx((labels == found["value"]).sum() * 1.5 / 1000, abs=1e-4)
+    assert {flag["kind"] for flag in record["flags"]} >= {"border", "confidence"}  # it knows nothing
+    assert "scan: " in err
+
+
+def test_links_that_lead_out_are_named(medseg: Any, model: Path) -> None:
+    _save("scans/a.nii.gz")
+    _save("elsewhere/b.nii.gz")
+    Path("scans/b.nii.gz").symlink_to(Path("elsewhere/b.nii.gz").resolve())
+    Path("scans/same.nii.gz").symlink_to("a.nii.gz")
+    code, _, err = medseg("predict", model, "scans", "--output", "out")
+    assert code == 1
+    assert "scans/b.nii.gz: a link that leads out of scans" in err
+    assert sorted(p.name for p in Path("out").glob("*.nii.gz")) == ["a.nii.gz", "same.nii.gz"]
+
+
+def test_shares_are_whole_and_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [Case(str(i), (Path(str(i)),), None) for i in range(11)]
+    parts = [share(cases, f"{i}/3") for i in (1, 2, 3)]
+    assert sorted(case.name for part in parts for case in part) == sorted(case.name for case in cases)
+    for wrong in ("0/3", "4/3", "1", "a/b", "-1/3", "1/0"):
+        with pytest.raises(InputError, match="expected I/N"):
+            share(cases, wrong)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    seen = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        seen += share(cases, "2/3")
+    assert sorted(case.name for case in seen) == sorted(case.name for case in parts[1])
+
+
+@pytest.mark.slow
+def test_torchrun_shares_the_cases(model: Path) -> None:
+    for i in range(3):
+        _save(f"scans/{i}.nii.gz", i)
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "medseg",
+         "predict", str(model), "scans", "--output", "out"],
+        capture_output=True, text=True, env=os.environ,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 segmentations" in done.stdout
+    assert "1 segmentation " in done.stdout
+    assert len(list(Path("out").glob("*.nii.gz"))) == 3
+
+
+def test_a_tree_of_dicom_series(medseg: Any, model: Path, save_dicom: Any) -> None:
+    array = np.random.default_rng(0).integers(0, 2000, (9, 8, 10)).astype(np.int16)
+    save_dicom(Path("pacs/patient 1/ct"), array)
+    save_dicom(Path("pacs/flat"), array, SeriesInstanceUID="1.2.9", SeriesDescription="thin, axial")
+    for file in list(Path("pacs/flat").iterdir()):
+        file.rename(file.with_name(f"x{file.name}"))
+    save_dicom(Path("pacs/flat"), array[..., :7], SeriesInstanceUID="1.2.8", SeriesDescription="thick")
+    save_dicom(Path("pacs/broken"), array, slices=[0, 1, 4])
+    code, _, err = medseg("predict", model, "pacs", "--output", "out")
+    assert code == 1
+    assert "pacs/broken" in err
+    assert sorted(p.name for p in Path("out").glob("*.nii.gz")) == [
+        "flat_thick.nii.gz", "flat_thin_axial.nii.gz", "patient_1_ct.nii.gz",
+    ]  # fmt: skip
+    result = read_labels("out/patient_1_ct.nii.gz")
+    assert result.geometry.difference(read_geometry("pacs/patient 1/ct")) is None
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:highdicom")
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+def test_a_dicom_segmentation_is_read_back(medseg: Any, model: Path, save_dicom: Any) -> None:
+    highdicom = pytest.importorskip("highdicom")
+    array = np.random.default_rng(0).integers(0, 2000, (9, 8, 10)).astype(np.int16)
+    patient = {"PatientID": "p", "PatientName": "A", "PatientBirthDate": "", "PatientSex": "", "StudyID": "",
+               "StudyDate": "", "StudyTime": "", "AccessionNumber": "", "ReferringPhysicianName": "",
+               "FrameOfReferenceUID": "1.2.3.7", "PositionReferenceIndicator": "", "SeriesNumber": 3,
+               "SliceThickness": 2}  # fmt: skip
+    save_dicom(Path("ct"), array, **patient)
+    code, _, err = medseg("predict", model, "ct", "--output", "out", "--dicom-seg")
+    assert code == 0, err
+    labels = read_labels("out/ct.nii.gz").array
+    made = highdicom.seg.segread("out/ct.dcm")
+    assert [s.SegmentLabel for s in made.SegmentSequence] == ["liver", "liver tumour"]
+    types = [s.SegmentedPropertyTypeCodeSequence[0] for s in made.SegmentSequence]
+    assert [(t.CodeValue, t.CodingSchemeDesignator) for t in types] == [("10200004", "SCT"), ("108369006", "SCT")]
+    referred = made.ReferencedSeriesSequence[0]
+    assert referred.SeriesInstanceUID == "1.2.3.4"
+    uids = [f"1.2.3.4.{z + 1}" for z in range(10)]
+    frames = made.get_pixels_by_source_instance(uids, combine_segments=True, ignore_spatial_locations=True)
+    assert np.array_equal(frames.transpose(2, 1, 0), labels)
+
+    _save("plain.nii.gz")
+    code, _, err = medseg("predict", model, "plain.nii.gz", "--output", "out2", "--dicom-seg")
+    assert code == 2
+    assert "plain.nii.gz: no DICOM series" in err
+
+
+def test_hostile_headers_cost_one_line(medseg: Any, model: Path) -> None:
+    _save("scans/good.nii.gz")
+    whole = gzip.decompress(Path("scans/good.nii.gz").read_bytes())
+    header = nib.Nifti1Header(whole[:348])
+
+    def broken(name: str, **fields: Any) -> None:
+        changed = header.copy()
+        for field, value in fields.items():
+            changed[field] = value
+        Path(f"scans/{name}.nii.gz").write_bytes(gzip.compress(changed.binaryblock + whole[348:]))
+
+    broken("terabyte", dim=[3, 20000, 20000, 20000, 1, 1, 1, 1])
+    broken("negative", dim=[3, -12, 10, 9, 1, 1, 1, 1])
+    broken("zero", sform_code=0, qform_code=0, pixdim=[1, 0, 0, 0, 0, 0, 0, 0])
+    broken("singular", srow_x=[1, 1, 1, 0], srow_y=[1, 1, 1, 0])
+    broken("sheared", srow_x=[1, 0.5, 0, 0])
+    broken("four", dim=[4, 12, 10, 3, 3, 1, 1, 1])
+    Path("scans/bomb.nii.gz").write_bytes(gzip.compress(whole + bytes(2**26)))
+    Path("scans/nrrd.nrrd").write_text("NRRD0004\ntype: float\ndimension: 3\nsizes: 90000 90000 90000\n"
+                                       "encoding: raw\nendian: little\n\nx")  # fmt: skip
+    code, out, err = medseg("predict", model, "scans", "--output", "out")
+    assert code == 1
+    assert "1 segmentation" in out
+    errors = {line.split(":")[1].strip().split("/")[1]: line for line in err.splitlines() if line.startswith("Error: ")}
+    names = ("terabyte", "negative", "zero", "singular", "sheared", "four", "bomb")
+    assert set(errors) == {*(f"{name}.nii.gz" for name in names), "nrrd.nrrd"}
+    assert "GiB" in errors["terabyte.nii.gz"]
+    assert "GiB" in errors["nrrd.nrrd"]
+    assert "sheared by 26.6 degrees" in errors["sheared.nii.gz"]
+    assert "voxels of 0 x 0 x 0 mm" in errors["zero.nii.gz"]
+    assert "follow behind the voxels" in errors["bomb.nii.gz"]
+    assert [p.name for p in Path("out").glob("*.nii.gz")] == ["good.nii.gz"]
