@@ -24,14 +24,14 @@ RANKS = (
     {"augment", "losses", "networks"},
     {"data"},
     {"plan", "metrics"},
-    {"randomness", "files", "share"},
+    {"randomness", "files", "share", "ranks"},
     {"errors"},
 )
 # Leaves, of which more is asked: these and nothing else.
 ONLY = {
     "losses": set(),
     "metrics": set(),
-    "data": {"plan", "files", "errors", "randomness"},
+    "data": {"plan", "files", "errors", "randomness", "ranks"},
     "plan": {"files", "errors"},
     "report": {"metrics", "data", "plan", "files", "errors"},
 }

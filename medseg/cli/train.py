@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from medseg.cli.processes import inside, launch
 from medseg.errors import InputError
 from medseg.share import bundle_folder, overlay_folder
 
@@ -59,6 +61,12 @@ def train(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Go on without training cases that can no longer be read.")
     ] = False,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes on this machine, one a GPU. See docs/clusters.md for more machines.")
+    ] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what the run would be and cost, after three steps; write no run.")
+    ] = False,
     config: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="One more overlay; may be given again.")
     ] = None,
@@ -76,6 +84,8 @@ def train(
       medseg train --data DATA --labelled 9 --max-minutes 30 --output runs/a
       medseg train --resume runs/a
     """
+    if processes > 1 and not inside():
+        raise SystemExit(launch(sys.argv[1:], processes))
     overlays = {"task": task, "method": method, "loss": loss, "network": network, "runtime": runtime}
     if steps is not None and max_minutes is not None:
         raise InputError("both --steps and --max-minutes are given; give one of them")
@@ -104,7 +114,9 @@ def train(
         files = _composed_before(resume, [name for name, value in overlays.items() if value], config or ())
         if steps is not None:
             overrides["max_minutes"] = None  # which the run may have begun with; they are frozen into steps by now
-    _run(files, overrides)
+    if processes > 1 and resume is None:
+        files[1:1] = composed({"runtime": "distributed"})[1:]
+    _run(files, overrides, dry_run)
 
 
 def composed(overlays: dict[str, str | None], extra: list[Path] | tuple[Path, ...] = ()) -> list[str]:
@@ -134,7 +146,7 @@ def _composed_before(run: Path, overlays: list[str], extra: list[Path] | tuple[P
     return [str(path) for path in (run / "config.yaml", *extra)]
 
 
-def _run(files: list[str], overrides: dict[str, Any]) -> None:
+def _run(files: list[str], overrides: dict[str, Any], dry_run: bool) -> None:
     with warnings.catch_warnings():
         # MONAI warns of running configs from elsewhere; these are our own and those that the user names
         warnings.filterwarnings("ignore", message="parsing config_file")
@@ -151,7 +163,8 @@ def _run(files: list[str], overrides: dict[str, Any]) -> None:
         for key in overrides:
             set_override(merged, key)
         metadata = bundle_folder() / "configs" / "metadata.json"  # MONAI looks for it beside the first file
-        run(run_id="training", config_file=files, meta_file=str(metadata), **overrides)
+        parts = {"run_id": "dry_run", "init_id": "check"} if dry_run else {"run_id": "training"}
+        run(**parts, config_file=files, meta_file=str(metadata), **overrides)
 
 
 def _assignment(text: str) -> tuple[str, Any]:

@@ -3,7 +3,7 @@
 from medseg.data.cache import CaseCache, PreparedCase
 from medseg.data.cohort import Case, Cohort, load_case, load_cohort
 from medseg.data.demo import demo_cohort
-from medseg.data.loader import PairedLoader, RawBatch
+from medseg.data.loader import CaseShare, PairedLoader, RawBatch
 from medseg.data.patches import PatchDataset
 from medseg.data.phantoms import write_cohort
 from medseg.data.soft import read_soft_labels
@@ -13,6 +13,7 @@ from medseg.data.volume import Geometry, Volume, read_geometry, read_labels, rea
 __all__ = [
     "Case",
     "CaseCache",
+    "CaseShare",
     "Cohort",
     "Geometry",
     "PairedLoader",

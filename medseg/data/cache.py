@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medseg import ranks
 from medseg.data.case import load_soft_labels
 from medseg.data.cohort import Case, load_case
 from medseg.data.digests import DigestIndex, file_digest
@@ -87,11 +88,15 @@ class CaseCache:
         self.digests = DigestIndex(self.folder / "digests.txt")
 
     def prepare(self, cases: Sequence[Case]) -> list[PreparedCase]:
-        """The cases, each prepared now if it is not in the cache yet; many of them by several processes.
+        """The cases, each prepared now if it is not in the cache yet; many of them by several processes. The processes
+        of a run on one machine share the work; machines do not, since each may have a disk of its own.
 
         Raises:
             InputError: a file is unreadable or does not fit, or the cache folder cannot be written.
         """
+        if ranks.size() > 1:
+            own = cases[ranks.local_rank() :: ranks.local_size()]
+            ranks.all_or_none(lambda: prepare_all(self.case, own))
         return prepare_all(self.case, cases)
 
     def case(self, case: Case) -> PreparedCase:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from medseg import ranks
 from medseg.data.phantoms import write_cohort
 
 __all__ = ["demo_cohort"]
@@ -11,5 +12,5 @@ __all__ = ["demo_cohort"]
 
 def demo_cohort(folder: str | os.PathLike[str] = "runs/phantoms") -> str:
     """The folder of the default phantom cohort, written first if it is not there."""
-    write_cohort(folder)
+    ranks.all_or_none(lambda: write_cohort(folder) if ranks.local_rank() == 0 else None)
     return str(folder)

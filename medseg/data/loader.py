@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Sized
 from itertools import count
 from typing import NotRequired, TypedDict
 
@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from medseg import ranks
 from medseg.data.patches import PatchDataset
 from medseg.errors import InputError
 
-__all__ = ["PairedLoader", "RawBatch"]
+__all__ = ["CaseShare", "PairedLoader", "RawBatch"]
 
 
 class RawBatch(TypedDict):
@@ -30,12 +31,17 @@ class RawBatch(TypedDict):
 class PairedLoader:
     """Endless batches from `first_step` on: what step n gives does not depend on where one began.
 
+    Of several processes each reads its share of the step's slots, so that together they read what one would.
+
     Args:
         labelled: patches with labels.
         unlabelled: patches of unlabelled cases; may be empty where the method needs none.
         needs_unlabelled: whether the method needs them; they are read only then.
         workers: processes a loader; 0 reads in the training process, best on few cores.
         pin_memory: for copies to a GPU.
+
+    Raises:
+        InputError: there are no unlabelled cases and they are needed, or a batch cannot be shared evenly.
     """
 
     def __init__(
@@ -53,6 +59,12 @@ class PairedLoader:
             )
         self.labelled = labelled
         self.unlabelled = unlabelled if needs_unlabelled else None
+        for dataset in filter(None, (self.labelled, self.unlabelled)):
+            if dataset.batch_size % ranks.size():
+                raise InputError(
+                    f"{dataset.batch_size} {dataset.purpose} patches a step cannot be shared evenly by {ranks.size()} "
+                    f"processes; use {ranks.evenly(dataset.batch_size)}, or --runtime distributed, which rounds up"
+                )
         self.workers = workers
         self.pin_memory = pin_memory
         self.first_step = 0
@@ -77,7 +89,7 @@ class PairedLoader:
     def _loader(self, dataset: PatchDataset) -> DataLoader[dict[str, Tensor]]:
         return DataLoader(
             dataset,
-            batch_sampler=_StepSampler(self.first_step, dataset.batch_size),
+            batch_sampler=_StepSampler(self.first_step, ranks.share(range(dataset.batch_size))),
             num_workers=self.workers,
             pin_memory=self.pin_memory,
             generator=torch.Generator(),  # of its own: it would draw a number from torch's at each start
@@ -97,7 +109,7 @@ def _named(
 ) -> dict[str, Tensor]:
     """The patches without the numbers of their cases, whose names are added to `cases`, or of those in whose place they
     are to `bad`."""
-    for slot, number in enumerate(patches.pop("case").tolist()):
+    for slot, number in zip(patches["slot"].tolist(), patches.pop("case").tolist(), strict=True):
         planned = dataset.planned(step, slot)
         cases.append(dataset.data[number].name)
         if number != planned:
@@ -105,13 +117,26 @@ def _named(
     return patches
 
 
-class _StepSampler(Sampler[list[tuple[int, int]]]):
-    """Indices (step, slot) of each step's batch, endlessly."""
+class CaseShare(Sampler[int]):
+    """The indices of `data` that are this process's share of the cases."""
 
-    def __init__(self, first_step: int, batch_size: int) -> None:
+    def __init__(self, data: Sized) -> None:
+        self.data = data
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(ranks.share(range(len(self.data))))
+
+    def __len__(self) -> int:
+        return len(ranks.share(range(len(self.data))))
+
+
+class _StepSampler(Sampler[list[tuple[int, int]]]):
+    """Indices (step, slot) of these slots of each step's batch, endlessly."""
+
+    def __init__(self, first_step: int, slots: Sequence[int]) -> None:
         self.first_step = first_step
-        self.batch_size = batch_size
+        self.slots = slots
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for step in count(self.first_step):
-            yield [(step, slot) for slot in range(self.batch_size)]
+            yield [(step, slot) for slot in self.slots]

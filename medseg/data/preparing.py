@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from medseg import ranks
 from medseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def prepare_all(prepare: Callable[[Case], PreparedCase], cases: Sequence[Case]) 
     """
     console = Console(stderr=True)
     columns = (TextColumn("Preparing cases"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    shown = console.is_terminal and ranks.is_first()
+    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
         task = progress.add_task("", total=len(cases), visible=False)
         begin, done = time.monotonic(), []
         for prepared in _results(prepare, cases):
@@ -45,7 +47,7 @@ def prepare_all(prepare: Callable[[Case], PreparedCase], cases: Sequence[Case]) 
 
 
 def _results(prepare: Callable[[Case], PreparedCase], cases: Sequence[Case]) -> Iterator[PreparedCase]:
-    workers = min(os.cpu_count() or 1, _WORKERS)
+    workers = max(1, min(os.cpu_count() or 1, _WORKERS) // ranks.local_size())
     begin = time.monotonic()
     for i, case in enumerate(cases):
         left = (time.monotonic() - begin) / max(i, 1) * (len(cases) - i)

@@ -1,6 +1,7 @@
 """How it runs: the one iteration, the trainer around it, validation, checkpoints, the job from folder to table."""
 
 from medseg.engine.checkpoints import CheckpointHandler
+from medseg.engine.dry_run import dry_run
 from medseg.engine.early_stopping import EarlyStopping
 from medseg.engine.evaluator import VolumeEvaluator, WriteSegmentations, show_evaluation
 from medseg.engine.faults import Faults
@@ -37,6 +38,7 @@ __all__ = [
     "ValidationHandler",
     "VolumeEvaluator",
     "WriteSegmentations",
+    "dry_run",
     "has_bf16",
     "judge_split",
     "load_checkpoint",

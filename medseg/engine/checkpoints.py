@@ -6,10 +6,12 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ignite.engine import Events
 
+from medseg import ranks
 from medseg.engine.sealed import load_checkpoint, save_checkpoint
 from medseg.engine.snapshot import snapshot
 from medseg.engine.trainer import LogEvents, Trainer
@@ -36,6 +38,8 @@ class CheckpointHandler:
         every_minutes: the same in minutes.
     """
 
+    first_only = True
+
     def __init__(
         self,
         folder: str | os.PathLike[str],
@@ -46,7 +50,7 @@ class CheckpointHandler:
         for name, value in (("every_steps", every_steps), ("every_minutes", every_minutes)):
             if value is not None and value <= 0:
                 raise InputError(f"handlers#checkpoints#{name} is {value}; expected a positive number, or null")
-        self.folder = make_folder(folder)
+        self.folder = make_folder(folder) if ranks.is_first() else Path(folder)
         self.record = dict(record)
         self.every_steps = every_steps
         self.every_minutes = every_minutes

@@ -16,6 +16,7 @@ from monai.engines import Evaluator
 from rich.console import Console
 from torch import nn
 
+from medseg import ranks
 from medseg.data.volume import strip_suffix, write_segmentation
 from medseg.engine.precision import Autocast
 from medseg.errors import InputError
@@ -78,7 +79,8 @@ class VolumeEvaluator(Evaluator):
     def evaluate(
         self, network: nn.Module | None = None, tolerance_mm: float | None = None
     ) -> tuple[Summary, dict[str, list[ClassResult]]]:
-        """Runs over all volumes with `network`, by default the one given at construction.
+        """Runs over all volumes with `network`, by default the one given at construction. Several processes may have a
+        share of the volumes each; all of them get the results of all, as one process would.
 
         Args:
             network: to be judged.
@@ -92,11 +94,16 @@ class VolumeEvaluator(Evaluator):
         self.tolerance_mm = tolerance_mm
         self.state.results = {}
         try:
-            self.run()
+            ranks.all_or_none(self._run_share)
         finally:
             self.network, self.tolerance_mm = own, None
+        self.state.results = dict(ranks.interleaved(list(self.state.results.items())))
         self.state.summary = summarise(self.state.results)
         return self.state.summary, self.state.results
+
+    def _run_share(self) -> None:
+        if len(self.data_loader):  # fewer cases than processes leave some without
+            self.run()
 
     def _iteration(self, engine: Any, batchdata: VolumeItem) -> CaseOutput:  # noqa: ARG002  # MONAI's signature
         item = batchdata

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from ignite.engine import Events
 
+from medseg import ranks
 from medseg.engine.iteration import StepResult
 from medseg.engine.trainer import Trainer
 from medseg.errors import InputError
@@ -43,7 +45,7 @@ class Faults:
             InputError: too many steps were skipped; their cases and the terms that were not finite are named.
         """
         raw, result = trainer.state.batch, trainer.state.output
-        new = [name for name in dict.fromkeys(raw.get("bad", ())) if name not in self.bad_cases]
+        new = [name for name in _everyones(raw.get("bad", ())) if name not in self.bad_cases]
         self.bad_cases += new
         self.skipped_steps += result.skipped
         if result.skipped or new:
@@ -82,6 +84,13 @@ class Faults:
             f"steps {first} to {step}: not finite: {', '.join(terms)}; their cases: {', '.join(cases) or 'unknown'}; "
             "look at these cases (medseg data check), lower learning_rate, or use precision fp32"
         )
+
+
+def _everyones(bad: Sequence[str]) -> list[str]:
+    """The cases of all processes."""
+    if not ranks.largest(len(bad)):
+        return []
+    return list(dict.fromkeys(chain(*ranks.gathered(list(bad)))))
 
 
 def _overflowed(result: StepResult) -> bool:

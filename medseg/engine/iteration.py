@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from medseg.augment import Augment
 from medseg.data.loader import RawBatch
+from medseg.engine.gradients import average_gradients, equal_weights
 from medseg.engine.precision import Autocast
 from medseg.engine.schedule import PolynomialDecay
 from medseg.errors import InputError, nearest
@@ -31,7 +32,7 @@ class StepResult:
 
 
 class Iteration:
-    """Augment, method, weighted sum, backward, clip, optimiser step, teacher.
+    """Augment, method, weighted sum, backward, the mean over processes, clip, optimiser step, teacher.
 
     Args:
         method: gives the terms.
@@ -67,6 +68,7 @@ class Iteration:
             raise InputError(f"accumulate is {accumulate}; expected a number of parts from 1")
         if isinstance(compile, str) and compile not in (known := torch.compiler.list_backends(exclude_tags=())):
             raise InputError(f"compile is {compile!r}; expected true, false or a backend{nearest(compile, known)}")
+        equal_weights(students)
         self.method = method
         self.students = tuple(students)
         self.teacher = Teacher(students[0], teacher_half_life) if method.needs_teacher else None
@@ -126,11 +128,14 @@ class Iteration:
     def _step(self, loss: Tensor | float) -> tuple[Tensor, bool]:
         """The optimiser's step, unless loss or gradient are not finite; the norm of the first student's gradient before
         it was clipped, and whether the step was skipped."""
+        parameters = [p for student in self.students for p in student.parameters()]
+        # what is decided below must be the same in all processes
+        loss = average_gradients(parameters, torch.as_tensor(loss, device=parameters[0].device))
         self.scaler.unscale_(self.optimizer)
         # each by itself: what another student learns must not change how far the first one goes
         norms = [torch.nn.utils.clip_grad_norm_(student.parameters(), self.clip_norm) for student in self.students]
         # the one wait for the device in a step: weights that became NaN would be lost
-        finite = bool(torch.stack([torch.as_tensor(loss, device=norms[0].device), *norms]).isfinite().all())
+        finite = bool(torch.stack([loss, *norms]).isfinite().all())
         if finite:
             self.scaler.step(self.optimizer)
         self.scaler.update()  # a gradient that overflowed lowers the scale

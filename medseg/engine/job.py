@@ -15,6 +15,7 @@ from typing import Any, NoReturn, Protocol
 from ignite.engine import Events
 from rich.console import Console
 
+from medseg import ranks
 from medseg.data.cohort import Cohort
 from medseg.data.runfile import run_file, write_run_file
 from medseg.engine.checkpoints import CheckpointHandler
@@ -117,7 +118,7 @@ class TrainingJob:
         self.force = force
         self.init_from = init_from
         self.pictures = pictures
-        self.console = console or Console()
+        self.console = console or Console(quiet=not ranks.is_first())
 
     def run(self) -> None:
         """Runs the job.
@@ -133,12 +134,12 @@ class TrainingJob:
                 self._begin()
                 try:
                     self.trainer.run()
-                    self.tracker.params({"frozen_steps": self.trainer.state.steps})
                     self._finish(begin)
                 except BaseException as error:
                     self._stopped(error)
                     raise
-                self._finish_tracking("FINISHED")
+                if ranks.is_first():
+                    self._finish_tracking("FINISHED")
         finally:
             self.signals.release()
         for line in self.faults.lines():
@@ -151,17 +152,23 @@ class TrainingJob:
             self._say(start_from(self.trainer.iteration, self.init_from))
         if self.resume:
             self._say(resume(self.trainer, self.output, self.record, self.force))
+        if not ranks.is_first():
+            return
         save_plan(self.plan, self.output / "plan.yaml")
         config = {**self.config, "resume": None, "force": False}  # who resumes says so again
         write_text(self.output / "config.yaml", as_yaml(config))
         versions = provenance(self.trainer.state.device)
-        params = {**self.params, "data_digest": self.record["data_digest"], **versions}
+        params = {**self.params, "data_digest": self.record["data_digest"], "processes": ranks.size(), **versions}
         run_id = self.tracker.start({**params, "config": config})
         tracking = {"uri": self.tracker.uri, "experiment": self.tracker.experiment, "run_id": run_id}
         write_run_file(self.output, run_file(self.cohort, params, tracking))
 
     def _stopped(self, error: BaseException) -> NoReturn:
         """Ends a run that cannot go on so that it can be resumed, and raises what the user sees."""
+        if not ranks.is_first():
+            if isinstance(error, Interrupted):
+                raise SystemExit(128 + error.number)  # the first process says it
+            raise explained(error, self.plan, self.output) or error
         for handler in self.trainer.handlers:
             if hasattr(handler, "close"):
                 handler.close()
@@ -195,10 +202,14 @@ class TrainingJob:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _finish(self, begin: float) -> None:
-        checkpoints = {name: load_checkpoint(self.output / "checkpoints" / f"{name}.pt") for name in ("best", "last")}
+        checkpoints = ranks.from_first(lambda: {name: self._chosen(name) for name in ("best", "last")})
+        pictures = make_folder(self.output / "pictures") if ranks.is_first() else None
+        judged = {"validation": self._judge(self.validation, checkpoints, pictures)}
+        if not ranks.is_first():
+            return
+        self.tracker.params({"frozen_steps": self.trainer.state.steps})
         best = checkpoints["best"]
-        save_model(self.output / "model", best[best["chosen"]], self.plan)
-        judged = {"validation": self._judge(self.validation, checkpoints, make_folder(self.output / "pictures"))}
+        save_model(self.output / "model", best["weights"], self.plan)
         metrics = {
             "model": {"checkpoint": "best", "network": shown_name(best["chosen"]), "step": best["step"]},
             "steps": self.trainer.state.steps,
@@ -220,6 +231,11 @@ class TrainingJob:
         shown = {name: found["summary"] for name, found in judged["validation"].items()}
         self.console.print(checkpoint_table(shown, "validation", shown["best"].n_cases))
 
+    def _chosen(self, name: str) -> dict[str, Any]:
+        """Of a checkpoint: `weights` of the network that validated better, its key `chosen`, and the `step`."""
+        found = load_checkpoint(self.output / "checkpoints" / f"{name}.pt")
+        return {"weights": found[found["chosen"]], "chosen": found["chosen"], "step": found["step"]}
+
     def _judge(
         self,
         evaluator: VolumeEvaluator,
@@ -231,7 +247,7 @@ class TrainingJob:
         network = copy.deepcopy(self.trainer.iteration.students[0])
         found: dict[str, dict[str, Any]] = {}
         for name, checkpoint in checkpoints.items():
-            network.load_state_dict(checkpoint[checkpoint["chosen"]])
+            network.load_state_dict(checkpoint["weights"])
             drawing = evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._draw, pictures, name)
             writing = evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._keep, name)
             with drawing, writing:

@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from ignite.engine import Events
 from torch import Tensor
 
+from medseg import ranks
 from medseg.engine.trainer import Trainer
 from medseg.errors import InputError
 from medseg.files import make_folder, write_text
@@ -22,7 +24,8 @@ __all__ = ["JsonLines", "StepLog"]
 
 
 class StepLog:
-    """Averages the values of `every` steps and logs them as one row, with the throughput in images/s.
+    """Averages the values of `every` steps and logs them as one row, with the throughput in images/s. Of
+    several processes the row is the mean.
 
     Values stay on the device until the row is due. Steps that were skipped count in no average.
     """
@@ -44,8 +47,8 @@ class StepLog:
         step = trainer.state.iteration
         if step % self.every and step < trainer.state.steps:
             return
-        row = {name: _mean(values) for name, values in self._values.items()}
-        row["images_per_second"] = self._samples / max(time.monotonic() - self._since, 1e-9)
+        row = _over_processes({name: _mean(values) for name, values in self._values.items()})
+        row["images_per_second"] = sum(ranks.gathered(self._samples)) / max(time.monotonic() - self._since, 1e-9)
         trainer.log("train", row)
         self._reset()
 
@@ -72,9 +75,12 @@ class JsonLines:
         path: the file; its folder is made where absent.
     """
 
+    first_only = True
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        make_folder(self.path.parent)
+        if ranks.is_first():
+            make_folder(self.path.parent)
         self._begin = time.monotonic()
         self._rows = 0
 
@@ -122,6 +128,13 @@ class JsonLines:
         self._rows = state["rows"]
         self._begin = time.monotonic() - state["seconds"]
         write_text(self.path, "".join(rows[: self._rows]))
+
+
+def _over_processes(row: dict[str, float]) -> dict[str, float]:
+    """The means of all processes; of each name over those that have it."""
+    rows = ranks.gathered(row)
+    found = {name: [one[name] for one in rows if name in one] for name in dict.fromkeys(chain(*rows))}
+    return {name: sum(values) / len(values) for name, values in found.items()}
 
 
 def _mean(values: list[Tensor | float]) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from medseg import ranks
 from medseg.errors import InputError
 from medseg.files import make_folder, remove_torn
 
@@ -19,7 +20,11 @@ __all__ = ["locked", "new_output", "plan_path", "resume_command", "run_folder"]
 
 
 def new_output(parent: str | os.PathLike[str] = "runs") -> str:
-    """A fresh name below `parent` made of the time: `runs/20261121-225301`."""
+    """A fresh name below `parent` made of the time: `runs/20261121-225301`; the same for all processes."""
+    return ranks.from_first(lambda: _new_output(parent))
+
+
+def _new_output(parent: str | os.PathLike[str]) -> str:
     stem = Path(parent) / time.strftime("%Y%m%d-%H%M%S")
     path, number = stem, 1
     while path.exists():
@@ -29,11 +34,15 @@ def new_output(parent: str | os.PathLike[str] = "runs") -> str:
 
 
 def run_folder(path: str | os.PathLike[str], resume: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of a run: `path`, made where absent, or that of the run to `resume`.
+    """The folder of a run: `path`, made where absent, or that of the run to `resume`. The first process alone looks.
 
     Raises:
         InputError: `path` holds a run already, or cannot be written; `resume` holds none, or it is being trained.
     """
+    return ranks.from_first(lambda: _run_folder(path, resume))
+
+
+def _run_folder(path: str | os.PathLike[str], resume: str | os.PathLike[str] | None) -> Path:
     if resume is not None:
         return _resumed(Path(resume))
     path = Path(path)
@@ -46,11 +55,15 @@ def run_folder(path: str | os.PathLike[str], resume: str | os.PathLike[str] | No
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of a run's folder; the lock ends with this process, however that ends.
+    """Keeps other processes, except those of this run, out of its folder; the lock ends with this process, however that
+    ends.
 
     Raises:
         InputError: another process is in it.
     """
+    if not ranks.is_first():
+        yield
+        return
     with (folder / ".lock").open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

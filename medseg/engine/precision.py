@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from rich.console import Console
 
+from medseg import ranks
 from medseg.errors import InputError, nearest
 
 __all__ = ["Autocast", "Precision", "has_bf16", "pick_device", "set_deterministic"]
@@ -27,13 +28,19 @@ def has_bf16(device: torch.device | str) -> bool:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """`auto` is the first CUDA device, else the CPU.
+    """`auto` is the first CUDA device, else the CPU. Of several processes each gets a CUDA device of its own.
 
     Raises:
-        InputError: an unknown device, or CUDA where there is none.
+        InputError: an unknown device, CUDA where there is none, or more processes than CUDA devices.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and ranks.size() > 1 and torch.cuda.is_available():
+        found = torch.cuda.device_count()
+        if ranks.local_size() > found:
+            raise InputError(f"{ranks.local_size()} processes on a machine with {found} CUDA devices; start {found}")
+        torch.cuda.set_device(ranks.local_rank())
+        return torch.device("cuda", ranks.local_rank())
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -27,6 +27,8 @@ class ProgressHandler:
     """Shows a run on `console` (standard error by default). Where that is no terminal: a line at each validation and
     at most every `seconds`."""
 
+    first_only = True
+
     def __init__(self, console: Console | None = None, seconds: float = 15.0) -> None:
         self.console = console or Console(stderr=True)
         self.seconds = seconds

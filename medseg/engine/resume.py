@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medseg import ranks
 from medseg.engine.record import differences
 from medseg.engine.sealed import load_checkpoint
 from medseg.engine.snapshot import restore
@@ -31,9 +32,9 @@ def resume(trainer: Trainer, folder: Path, record: Mapping[str, Any], force: boo
             difference is shown.
     """
     path = folder / "checkpoints" / "last.pt"
-    if not path.exists():
+    state = ranks.from_first(lambda: load_checkpoint(path) if path.exists() else None)
+    if state is None:
         return "Resumed before its first checkpoint: from step 0"
-    state = load_checkpoint(path)
     changed = differences(state, record)
     if trainer.state.steps is not None:  # in place of minutes, which are frozen by now
         changed = [line for line in changed if not line.startswith("max_minutes: ")]

@@ -12,6 +12,7 @@ from typing import Any
 from ignite.engine import EventEnum, Events
 from monai.engines import Trainer as MonaiTrainer
 
+from medseg import ranks
 from medseg.data.loader import PairedLoader, RawBatch
 from medseg.engine.iteration import Iteration, StepResult
 from medseg.errors import InputError
@@ -73,7 +74,8 @@ class Trainer(MonaiTrainer):
         iteration: the one training iteration.
         budget: steps or minutes.
         epoch_length: steps an epoch.
-        train_handlers: attached in this order.
+        train_handlers: attached in this order; those that say `first_only`, because they write or show something, in
+            the first of several processes alone.
 
     State: `steps` (the frozen budget), `output` (`StepResult`), `logged`, `validation`, `ended` (why
     training ended before its budget, else "").
@@ -103,7 +105,7 @@ class Trainer(MonaiTrainer):
         self.state.validation = None
         self.state.ended = ""
         self.add_event_handler(Events.ITERATION_COMPLETED, _end_of_budget)
-        self.handlers = tuple(train_handlers)
+        self.handlers = tuple(h for h in train_handlers if ranks.is_first() or not getattr(h, "first_only", False))
         for handler in self.handlers:
             handler.attach(self)
 
@@ -157,8 +159,8 @@ class Trainer(MonaiTrainer):
         validation = self.validation.seconds() if self.validation is not None else 0.0
         every = self.validation.interval if self.validation is not None else 1
         left = self.budget.started + 60 * self.budget.max_minutes - time.monotonic() - validation
-        # a machine does not keep its speed to the last percent
-        return max(1, int(0.95 * left / (step + validation / every)))
+        # a machine does not keep its speed to the last percent; the first process decides for all
+        return ranks.from_first(lambda: max(1, int(0.95 * left / (step + validation / every))))
 
 
 def _end_of_budget(engine: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from medseg import ranks
 from medseg.data.cohort import Cohort
 from medseg.errors import InputError
 from medseg.plan import ChannelPlan, NetworkPlan, Plan, Triple, first_problem, load_plan
@@ -22,11 +23,16 @@ _LARGEST_EDGE = 4096  # of a patch, in a Plan
 
 
 def plan_cohort(cohort: Cohort, plan_file: str | Path | None = None, seed: int = 0, sizes: Sizes | None = None) -> Plan:
-    """The plan read from `plan_file` where one is given, else the one `make_plan` finds, at most of `sizes`.
+    """The plan read from `plan_file` where one is given, else the one `make_plan` finds, at most of `sizes`. Of several
+    processes the first one plans for all.
 
     Raises:
         InputError: the plan's channels or classes are not the cohort's, or no valid plan has such sizes.
     """
+    return ranks.from_first(lambda: _plan_cohort(cohort, plan_file, seed, sizes))
+
+
+def _plan_cohort(cohort: Cohort, plan_file: str | Path | None, seed: int, sizes: Sizes | None) -> Plan:
     if plan_file is None:
         try:
             return make_plan(cohort, fingerprint(cohort, seed), sizes)

@@ -36,6 +36,8 @@ class Tracker:
         offline: the local store in any case.
     """
 
+    first_only = True
+
     def __init__(
         self,
         folder: str | os.PathLike[str],
