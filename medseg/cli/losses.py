@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 import yaml
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
+from medseg.cli.described import print_description, print_lines
 from medseg.errors import InputError, nearest
 from medseg.share import overlay_folder
-
-if TYPE_CHECKING:
-    from medseg.losses.describe import Description
 
 __all__ = ["losses"]
 
@@ -42,7 +38,7 @@ def losses(
         _show_overlay(console, name)
     else:
         known = _known(name)
-        _show(console, describe(_classes()[known]))
+        print_description(console, describe(_classes()[known]), "medseg.losses")
         if known in _overlays():
             console.print(Text(f"\nTrain with it: medseg train --loss {known}"))
 
@@ -78,14 +74,9 @@ def _list(console: Console) -> None:
     overlays = _overlays()
     others = {name: describe(loss).summary for name, loss in _classes().items() if name not in overlays}
     console.print(Text("To train with: medseg train --loss NAME", style="bold"))
-    _lines(console, overlays)
+    print_lines(console, overlays)
     console.print(Text("\nFor configs and methods: medseg.losses", style="bold"))
-    _lines(console, others)
-
-
-def _lines(console: Console, rows: dict[str, str]) -> None:
-    for name, text in rows.items():
-        console.print(Text.assemble((f"  {name:<24}", "cyan"), text), soft_wrap=True)
+    print_lines(console, others)
 
 
 def _show_overlay(console: Console, name: str) -> None:
@@ -96,17 +87,4 @@ def _show_overlay(console: Console, name: str) -> None:
     console.print(Text(text.rstrip()))
     target = yaml.safe_load(text)["loss"]["_target_"].rpartition(".")[2]
     console.print()
-    _show(console, describe(getattr(family, target)))
-
-
-def _show(console: Console, loss: Description) -> None:
-    console.print(Text(f"medseg.losses.{loss.name}", style="bold cyan"))
-    console.print(Text(loss.summary))
-    for title, text in loss.sections.items():
-        console.print(Text(f"\n{title}", style="bold"))
-        console.print(Padding(Text(text), (0, 0, 0, 2)))
-    rows = Table.grid(padding=(0, 2))
-    for parameter in loss.parameters:
-        rows.add_row(Text(f"  {parameter.name}", style="cyan"), Text(parameter.default), Text(parameter.meaning))
-    console.print(Text("\nParameters", style="bold"))
-    console.print(rows)
+    print_description(console, describe(getattr(family, target)), "medseg.losses")

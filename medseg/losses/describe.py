@@ -1,4 +1,4 @@
-"""What the docstrings of the losses say, in parts."""
+"""What the docstrings of losses and methods say, in parts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["Description", "Parameter", "describe", "short_name"]
 
-_SECTIONS = ("Formula", "Range", "Errors", "Choose it", "Source")
+_SECTIONS = ("Formula", "Range", "Errors", "Choose it", "Cost", "Source")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Description:
-    """A loss, from its docstring: one line, the parts Formula, Range, Errors, Choose it, Source, the parameters."""
+    """A loss or method, from its docstring: one line, the parts such as Formula and Source, the parameters."""
 
     name: str
     summary: str
@@ -32,7 +32,7 @@ class Description:
 
 
 def describe(loss: type) -> Description:
-    """The description of a loss class. A parameter that it does not explain is looked up in its base classes."""
+    """The description of a loss or method. A parameter that it does not explain is looked up in its base classes."""
     text = inspect.getdoc(loss) or ""
     head, *paragraphs = re.split(r"\n\s*\n", text)
     sections: dict[str, str] = {}

@@ -67,11 +67,14 @@ class MethodOutput:
         terms: named scalars; the engine minimises their sum, each times its weight.
         weights: of the terms that are not weighted 1.
         diagnostics: what to track besides: parts of terms, kept share, ramp weight, agreement.
+        pictures: what a user may want to see of the step, by name: images (B, C, D, H, W) floating point, labels as
+            `Batch.targets` forms them, masks bool. References only, so they cost nothing.
     """
 
     terms: dict[str, Tensor]
     weights: dict[str, float] = field(default_factory=dict)
     diagnostics: dict[str, Tensor | float] = field(default_factory=dict)
+    pictures: dict[str, Tensor] = field(default_factory=dict)
 
     def total(self) -> Tensor:
         """The weighted sum of the terms."""
@@ -120,7 +123,8 @@ def supervised_output(loss: Loss, student: nn.Module, batch: Batch, progress: Pr
     part = batch.labelled
     overlapping = bool(batch.targets.regions)
     found = loss_of(loss, student(part.image), part.label, part.mask, progress, part.annotated, overlapping)
-    return MethodOutput({"labelled": found.total}, {}, parts("labelled", found))
+    pictures = {"labelled image": part.image, "label": part.label}
+    return MethodOutput({"labelled": found.total}, {}, parts("labelled", found), pictures)
 
 
 def unlabelled_part(batch: Batch) -> Unlabelled:

@@ -92,6 +92,7 @@ class ConsistentCopyPaste:
             if self.agreement:
                 pseudo = self._agreed(pseudo, pairs, models.the_teacher(), batch.targets, output)
             output.diagnostics.update(pseudo.shares(part.mask))
+            output.pictures.update(pseudo.pictures(part))
             if self.box is not None:
                 views |= {"labelled": _labelled(pairs.alone), "mixed": pairs.mixed(pseudo, weight)}
             if self.whole:
@@ -100,6 +101,9 @@ class ConsistentCopyPaste:
         images = {name: view.image for name, view in views.items()}
         if self.twins is not None:
             images |= {f"{name}_twin": self._twin(batch, name, view) for name, view in views.items()}
+        if "mixed" in views:
+            output.pictures.update(views["mixed"].pictures())
+        output.pictures |= {name.replace("_", " "): image for name, image in images.items() if "_twin" in name}
         found = forward_all(models.students[0], images)
         self._segmentation(output, views, found, batch.targets, progress)
         self._features(output, views, found, batch.targets)
@@ -120,6 +124,7 @@ class ConsistentCopyPaste:
             agreed = same & (confidence >= self.threshold)
         inside = pairs.unlabelled.mask
         output.diagnostics["agreement_share"] = (same & inside).sum() / inside.sum().clamp_min(1)
+        output.pictures["agreement"] = same
         kept = pseudo.kept.clone()
         kept[:m] &= agreed
         return pseudo._replace(kept=kept)

@@ -73,7 +73,8 @@ class CopyPaste:
         pairs = Pairs.of(batch, self.box)
         mixed = pairs.mixed(pseudo, weight)
         found = forward_all(models.students[0], {"labelled": pairs.alone.image, "mixed": mixed.image})
-        output = MethodOutput({}, {}, {"ramp": weight, **pseudo.shares(part.mask)})
+        seen = {**pseudo.pictures(part), **mixed.pictures()}
+        output = MethodOutput({}, {}, {"ramp": weight, **pseudo.shares(part.mask)}, seen)
         samples = len(pairs.alone.image) + len(mixed.image)
         overlapping = bool(batch.targets.regions)
         for name, view in (("labelled", pairs.alone), ("mixed", mixed)):

@@ -27,6 +27,11 @@ class Mixed:
     annotated: Tensor | None
     slots: Sequence[int]
 
+    def pictures(self) -> dict[str, Tensor]:
+        """The first direction: labelled images with a box of unlabelled ones, their label, and where it counts."""
+        m = len(self.image) // 2
+        return {"mixed": self.image[:m], "mixed label": self.label[:m], "counts": self.mask[:m] > 0}
+
 
 @dataclass(frozen=True)
 class Pairs:

@@ -65,4 +65,5 @@ class PseudoLabel:
         output.weights["unlabelled"] = weight
         output.diagnostics.update(parts("unlabelled", found))
         output.diagnostics.update(pseudo.shares(part.mask))
+        output.pictures.update(pseudo.pictures(part))
         return output

@@ -9,7 +9,11 @@ __all__ = ["Supervised"]
 
 
 class Supervised:
-    """Minimises `loss` on labelled images.
+    """Minimises the loss on labelled images: the baseline that every other method is judged against.
+
+    Source: -
+
+    Cost: a student forward and backward on the labelled part
 
     Args:
         loss: of the network's heads against label and mask.

@@ -29,6 +29,11 @@ class Taught(NamedTuple):
         }
 
 
+    def pictures(self, part: Unlabelled) -> dict[str, Tensor]:
+        """Both views of the images, their pseudo-label, and where it counts."""
+        return {"weak view": part.weak, "strong view": part.strong, "pseudo-label": self.label, "kept": self.kept}
+
+
 @torch.no_grad()
 def taught(
     teacher: nn.Module, part: Unlabelled, targets: Targets, threshold: float, components: bool = False

@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from medseg.files import writing
 
-__all__ = ["overlay_picture", "save_overlay"]
+__all__ = ["class_colours", "overlay_picture", "save_overlay"]
 
 Image = NDArray[Any]
 Colour = tuple[float, float, float]
@@ -109,11 +109,16 @@ def save_overlay(
         figure.savefig(temporary, format="png")
 
 
+def class_colours(count: int) -> list[Colour]:
+    """Colours (red, green, blue in [0, 1]) of `count` foreground classes."""
+    if count <= len(_PALETTE):
+        return [to_rgb(name) for name in _PALETTE[:count]]
+    hues = matplotlib.colormaps["hsv"](np.linspace(0, 1, count, endpoint=False))
+    return [(float(r), float(g), float(b)) for r, g, b, _ in hues]
+
+
 def _colours(classes: Mapping[int, str]) -> dict[int, Colour]:
-    if len(classes) <= len(_PALETTE):
-        return {label: to_rgb(name) for label, name in zip(classes, _PALETTE, strict=False)}
-    hues = matplotlib.colormaps["hsv"](np.linspace(0, 1, len(classes), endpoint=False))
-    return {label: (float(r), float(g), float(b)) for label, (r, g, b, _) in zip(classes, hues, strict=True)}
+    return dict(zip(classes, class_colours(len(classes)), strict=True))
 
 
 def _centre(prediction: Image, reference: Image | None, labels: Sequence[int]) -> tuple[int, ...]:
