@@ -19,6 +19,8 @@ settings.load_profile("medseg")
 if TYPE_CHECKING:
     from medseg.plan import Plan
 
+Command = Callable[..., tuple[int, str, str]]
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path | None:
@@ -124,3 +126,23 @@ def save_dicom() -> Callable[..., Path]:
         return folder
 
     return save_dicom
+
+
+@pytest.fixture
+def medseg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`medseg("train", "--steps", 3)` gives exit code, standard output and standard error."""
+    from medseg.cli.main import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["medseg", *map(str, arguments)])
+        monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(bool(end.code))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run

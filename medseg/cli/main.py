@@ -53,10 +53,11 @@ def _register() -> None:
     from medseg.cli.doctor import doctor
     from medseg.cli.evaluate import evaluate
     from medseg.cli.losses import losses
+    from medseg.cli.methods import methods
     from medseg.cli.predict import predict
     from medseg.cli.train import train
 
-    for command in (train, predict, evaluate, compare, losses, doctor):
+    for command in (train, predict, evaluate, compare, losses, methods, doctor):
         app.command()(command)
     app.add_typer(data.app, name="data")
     app.add_typer(runs.app, name="runs")

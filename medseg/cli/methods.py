@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
 from medseg.cli.described import print_description
@@ -58,7 +59,7 @@ def methods(
         print_description(console, describe(known[name]), "medseg.methods")
         console.print(Text(f"\nTrain with it: medseg train --method {name}; its numbers: configs/method/{name}.yaml"))
         return
-    _draw(name, _overrides(data, labelled, model, seed, steps, override or []), model, steps, output)
+    _draw(name, _overrides(data, labelled, model, seed, steps, override or ()), model, steps, output)
     console.print(f"{output}: one step of {name}", highlight=False, soft_wrap=True)
 
 
@@ -76,17 +77,16 @@ def _classes() -> dict[str, type]:
 def _list(console: Console) -> None:
     from medseg.losses.describe import describe
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("method", "what it does", "source", "cost of a step"):
-        table.add_column(column, style="cyan" if column == "method" else None, overflow="fold")
     for name, method in _classes().items():
         said = describe(method)
-        table.add_row(name, said.summary, said.sections["Source"], said.sections["Cost"])
-    console.print(table)
+        console.print(Text(name, style="bold cyan"))
+        for line in (said.summary, f"source: {said.sections['Source']}", f"cost: {said.sections['Cost']}"):
+            console.print(Padding(Text(line), (0, 0, 0, 2)))
+    console.print(Text("\nTrain with one: medseg train --method NAME", style="bold"))
 
 
 def _overrides(
-    data: str, labelled: str | None, model: Path | None, seed: int, steps: int, override: list[str]
+    data: str, labelled: str | None, model: Path | None, seed: int, steps: int, override: Sequence[str]
 ) -> dict[str, Any]:
     from medseg.cli.train import assignment, budget_of_labels
 
@@ -111,10 +111,11 @@ def _draw(name: str, overrides: dict[str, Any], model: Path | None, steps: int, 
 
     files = composed({"method": name})
     config = ConfigParser.load_config_files(files)
-    for key, value in overrides.items():
+    for key in overrides:
         set_override(config, key)
-        config[key] = value
     parser = ConfigParser(config)
+    parser.update(overrides)
+    parser.get_parsed_content("config")  # checks every key
     iteration = parser.get_parsed_content("iteration")
     batches = iter(parser.get_parsed_content("train#dataloader"))
     if model is not None:
@@ -139,12 +140,12 @@ def _shown(tensor: Tensor, kind: str) -> NDArray[Any]:
     """On the CPU; labels of several channels (soft, regions) as the last channel that is there, counted from 1."""
     array: NDArray[Any] = tensor.float().cpu().numpy() if tensor.is_floating_point() else tensor.cpu().numpy()
     if tensor.is_floating_point() and ("label" in kind and "image" not in kind):
-        counted = (array > 0.5) * range_like(array)
+        counted = (array > 0.5) * _places(array)
         return counted.max(1, keepdims=True).astype(int)
     return array
 
 
-def range_like(array: NDArray[Any]) -> NDArray[Any]:
+def _places(array: NDArray[Any]) -> NDArray[Any]:
     """1 to C along the channels of (B, C, D, H, W), to be multiplied with it."""
     import numpy as np
 

@@ -15,7 +15,7 @@ from medseg.cli.processes import inside, launch
 from medseg.errors import InputError
 from medseg.share import bundle_folder, overlay_folder
 
-__all__ = ["composed", "train"]
+__all__ = ["assignment", "budget_of_labels", "composed", "train"]
 
 
 def train(
@@ -91,7 +91,7 @@ def train(
         raise InputError("both --steps and --max-minutes are given; give one of them")
     given: dict[str, Any] = {
         "dataset_dir": data,
-        "labelled": labelled if labelled in (None, "all") else _whole(labelled),
+        "labelled": None if labelled is None else budget_of_labels(labelled),
         "steps": steps,
         "max_minutes": max_minutes,
         "seed": seed,
@@ -107,7 +107,7 @@ def train(
         "skip_bad": skip_bad or None,
     }
     overrides = {name: value for name, value in given.items() if value is not None}
-    overrides |= dict(_assignment(text) for text in override or ())
+    overrides |= dict(assignment(text) for text in override or ())
     if resume is None:
         files = composed(overlays, config or ())
     else:
@@ -167,7 +167,12 @@ def _run(files: list[str], overrides: dict[str, Any], dry_run: bool) -> None:
         run(**parts, config_file=files, meta_file=str(metadata), **overrides)
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def assignment(text: str) -> tuple[str, Any]:
+    """Key and value of `KEY=VALUE`, the value read as YAML.
+
+    Raises:
+        InputError: it is not of that form.
+    """
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise InputError(f"--set {text}: expected KEY=VALUE, such as --set handlers#steps#every=5")
@@ -186,7 +191,14 @@ def _check_yaml(path: Path) -> None:
         raise InputError(f"{path}: expected a YAML mapping of config keys, found {type(content).__name__}")
 
 
-def _whole(text: str) -> int:
+def budget_of_labels(text: str) -> int | str:
+    """A number of cases, or "all".
+
+    Raises:
+        InputError: it is neither.
+    """
+    if text == "all":
+        return text
     try:
         number = int(text)
     except ValueError:

@@ -21,8 +21,8 @@ __all__ = ["ConsistentCopyPaste"]
 class ConsistentCopyPaste:
     """Copy-paste with a teacher's labels where it agrees with itself, twins of other grey values, alike features.
 
-    Source: combines BCP (arXiv:2305.00673), FixMatch (arXiv:2001.07685), entropy minimisation (Grandvalet & Bengio
-        2005) and feature consistency; each term is named and can be switched off
+    Source: BCP (arXiv:2305.00673), FixMatch (arXiv:2001.07685), entropy minimisation (Grandvalet & Bengio 2005) and
+        feature consistency combined; each term is named and can be switched off
 
     Cost: before the ramp a supervised step. Then, with n labelled and m unlabelled images, a student forward and
         backward on n + m images (m more with `whole`), all in one pass, and a teacher forward on m (2 m more with
@@ -103,7 +103,7 @@ class ConsistentCopyPaste:
             images |= {f"{name}_twin": self._twin(batch, name, view) for name, view in views.items()}
         if "mixed" in views:
             output.pictures.update(views["mixed"].pictures())
-        output.pictures |= {name.replace("_", " "): image for name, image in images.items() if "_twin" in name}
+        output.pictures.update({name.replace("_", " "): image for name, image in images.items() if "_twin" in name})
         found = forward_all(models.students[0], images)
         self._segmentation(output, views, found, batch.targets, progress)
         self._features(output, views, found, batch.targets)

@@ -49,13 +49,15 @@ class CrossPseudo:
         for name, mine, other in (("cross", 0, 1), ("cross_second", 1, 0)):
             output.terms[name] = loss_of(self.loss, found[mine], pseudo[other].label, kept[other], progress).total
             output.weights[name] = weight
-        output.pictures |= {
-            "strong view": part.strong,
-            "label for the second": pseudo[0].label,
-            "kept for the second": kept[0],
-            "label for the first": pseudo[1].label,
-            "kept for the first": kept[1],
-        }
+        output.pictures.update(
+            {
+                "strong view": part.strong,
+                "label for the second": pseudo[0].label,
+                "kept for the second": kept[0],
+                "label for the first": pseudo[1].label,
+                "kept for the first": kept[1],
+            }
+        )
         inside = part.mask.sum().clamp_min(1)
         same = (pseudo[0].label == pseudo[1].label).all(1, keepdim=True) & part.mask
         output.diagnostics["kept_share"] = kept[1].sum() / inside

@@ -73,13 +73,15 @@ class MeanTeacher:
         logits = models.students[0](part.strong).logits
         output.terms["consistency"] = self.consistency(_probabilities(logits, overlapping), target, kept)
         output.weights["consistency"] = weight
-        output.pictures |= {
-            "weak view": part.weak,
-            "strong view": part.strong,
-            "teacher": batch.targets.from_probabilities(target).label,
-            "student": batch.targets.pseudo(logits).label,
-            "kept": kept,
-        }
+        output.pictures.update(
+            {
+                "weak view": part.weak,
+                "strong view": part.strong,
+                "teacher": batch.targets.from_probabilities(target).label,
+                "student": batch.targets.pseudo(logits).label,
+                "kept": kept,
+            }
+        )
         output.diagnostics["kept_share"] = kept.sum() / part.mask.sum().clamp_min(1)
         return output
 

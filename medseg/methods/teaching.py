@@ -28,7 +28,6 @@ class Taught(NamedTuple):
             "kept_foreground_share": (self.kept & self.foreground).sum() / kept.clamp_min(1),
         }
 
-
     def pictures(self, part: Unlabelled) -> dict[str, Tensor]:
         """Both views of the images, their pseudo-label, and where it counts."""
         return {"weak view": part.weak, "strong view": part.strong, "pseudo-label": self.label, "kept": self.kept}
