@@ -148,7 +148,9 @@ class Region(_Record):
 class Plan(_Record):
     """All that is needed besides the weights to prepare a volume, run the network and name its output.
 
-    The network has one output a class (softmax), or one a region where there are `regions` (sigmoid).
+    The network has one output a class (softmax), or one a region where there are `regions` (sigmoid). `foreground` is
+    the share of labelled patches that are placed around a voxel of a class, `mirror_axes` the axes along which training
+    mirrors patches. `reasons` says of a field, named as `network.strides` or `channels.0`, why it is as it is.
     """
 
     version: Literal[1] = 1
@@ -159,10 +161,13 @@ class Plan(_Record):
     spacing: tuple[Length, Length, Length]
     patch_size: Triple
     batch_size: Count
+    foreground: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.5
+    mirror_axes: Annotated[tuple[Literal[0, 1, 2], ...], Field(max_length=3)] = ()
     network: NetworkPlan
     inference: InferencePlan = InferencePlan()
     seen: SeenPlan | None = None
     postprocessing: dict[LabelValue, Cleaning] = {}
+    reasons: Annotated[dict[Name, Annotated[str, Field(max_length=1000)]], Field(max_length=200)] = {}
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -218,11 +223,13 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
 
 
 def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
-    """Writes `plan` as YAML that `load_plan` reads back equal."""
-    write_text(
-        path,
-        yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120),
-    )
+    """Writes `plan` as YAML that `load_plan` reads back equal; the reasons last, one a line."""
+    content = plan.model_dump(mode="json")
+    reasons = content.pop("reasons")
+    text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120)
+    if reasons:
+        text += yaml.safe_dump({"reasons": reasons}, sort_keys=False, default_flow_style=False, width=2000)
+    write_text(path, text)
 
 
 def first_problem(error: ValidationError) -> str:

@@ -64,7 +64,8 @@ def prepare(folder: Path, options: argparse.Namespace, classes: int) -> dict[str
     from medseg.engine import Autocast
     from medseg.networks import planned_unet
     from medseg.plan import ChannelPlan, NetworkPlan, Plan, save_plan
-    from medseg.planning.planner import Sizes, patch_and_topology
+    from medseg.planning import Sizes
+    from medseg.planning.topology import patch_and_topology
 
     spacing = (1.0, 1.0, 1.0)
     raw = None
@@ -74,7 +75,8 @@ def prepare(folder: Path, options: argparse.Namespace, classes: int) -> dict[str
         spacing = tuple(max(float(f"{s:.5g}"), 1e-3) for s in raw.geometry.spacing)
     shape = raw.geometry.shape if raw else (int(options.volume),) * 3
     shape = tuple(min(n, c) for n, c in zip(shape, options.crop or shape, strict=True))
-    patch, strides, kernels = patch_and_topology(shape, spacing, Sizes().patch_voxels, Sizes().max_stages)
+    limits = Sizes().filled(None)
+    patch, strides, kernels = patch_and_topology(shape, spacing, limits.patch_voxels, limits.max_stages)
     plan = Plan(
         name="bench",
         channels=(

@@ -139,6 +139,9 @@ def test_the_scale_of_a_channel() -> None:
         ({"patch_size": [16.5, 16, 16]}, "patch_size.0: Input should be a valid integer"),
         ({"batch_size": 0}, "batch_size: Input should be greater than or equal to 1"),
         ({"batch_size": 10**30}, "batch_size: Input should be less than or equal to 4096"),
+        ({"foreground": 1.1}, "foreground: Input should be less than or equal to 1"),
+        ({"mirror_axes": [3]}, "mirror_axes.0: Input should be 0, 1 or 2"),
+        ({"reasons": {"spacing": 1}}, "reasons.spacing: Input should be a valid string"),
         ({"inference": {"overlap": 1}}, "inference.overlap: Input should be less than 1"),
         ({"inference": {"overlap": float("nan")}}, "inference.overlap: Input should be less than 1"),
         ({"inference": {"batch": -1}}, "inference.batch: Input should be greater than or equal to 1"),
@@ -178,7 +181,7 @@ def test_what_a_network_refuses(load: Load, raw: dict[str, Any], change: dict[st
 
 
 def test_every_field_is_needed_or_has_a_default(load: Load, raw: dict[str, Any]) -> None:
-    optional = {"version", "inference", "regions", "seen", "postprocessing"}
+    optional = {"version", "inference", "regions", "seen", "postprocessing", "foreground", "mirror_axes", "reasons"}
     for field in raw:
         rest = {name: value for name, value in raw.items() if name != field}
         if field in optional:

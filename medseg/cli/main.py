@@ -49,15 +49,18 @@ def main() -> None:
 
 def _register() -> None:
     from medseg.cli import data, runs
+    from medseg.cli.cache import cache
     from medseg.cli.compare import compare
     from medseg.cli.doctor import doctor
     from medseg.cli.evaluate import evaluate
     from medseg.cli.losses import losses
     from medseg.cli.methods import methods
+    from medseg.cli.plan import plan
     from medseg.cli.predict import predict
     from medseg.cli.train import train
 
-    for command in (train, predict, evaluate, compare, losses, methods, doctor):
+    for command in (plan, train, predict, evaluate, compare, losses, methods, doctor):
         app.command()(command)
+    data.app.command()(cache)
     app.add_typer(data.app, name="data")
     app.add_typer(runs.app, name="runs")

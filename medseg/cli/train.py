@@ -38,6 +38,9 @@ def train(
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run's folder. Default: runs/ and the time.")
     ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Plan for so much, such as 8GB. Default: 8GB on a GPU, small on a CPU.")
+    ] = None,
     modality: Annotated[
         str | None, typer.Option(help="Of the channels, MRI, CT or CT,PET, where the data does not say.")
     ] = None,
@@ -98,6 +101,7 @@ def train(
         "experiment": experiment,
         "output_dir": str(output) if output else None,
         "modality": modality,
+        "memory": memory,
         "plan_file": str(plan) if plan else None,
         "device_name": device,
         "resume": str(resume) if resume else None,

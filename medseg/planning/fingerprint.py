@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from medseg.data.cache import file_digest
+from medseg.data.case import load_soft_labels
 from medseg.data.cohort import Case, Cohort, load_case
 from medseg.data.preprocess import canonical_geometry
-from medseg.data.volume import read_geometry
+from medseg.data.volume import read_geometry, read_labels
 from medseg.plan import SeenPlan
+from medseg.planning.spacing import target_spacing
 from medseg.randomness import generator
 
 __all__ = ["Fingerprint", "Intensities", "cohort_digest", "fingerprint", "needs_statistics"]
 
 _VOXELS_A_CASE = 20_000
+_READERS = 4  # at once; each holds a volume
 
 
 @dataclass(frozen=True)
@@ -35,16 +41,22 @@ class Fingerprint:
     """What planning knows of a cohort.
 
     Attributes:
-        spacing: median spacing (mm), axes in RAS+ order.
-        shape: median shape after resampling to that spacing, in voxels.
+        spacing: that volumes are resampled to (mm), axes in RAS+ order; see `target_spacing`.
+        shape: median shape at that spacing, in voxels.
         intensities: one entry a channel, None where the channel is normalised volume by volume.
         seen: the ranges of the images, by which prediction notices a volume unlike them.
+        slices_along: the axis of a stack of slices, None where there is none.
+        volumes: training volumes, labelled or not; 0 where not counted.
+        shares: of each foreground label value the median share of a labelled volume's voxels.
     """
 
     spacing: tuple[float, float, float]
     shape: tuple[int, int, int]
     intensities: tuple[Intensities | None, ...]
     seen: SeenPlan | None = None
+    slices_along: int | None = None
+    volumes: int = 0
+    shares: dict[int, float] = field(default_factory=dict)
 
 
 def needs_statistics(modality: str) -> bool:
@@ -55,34 +67,35 @@ def needs_statistics(modality: str) -> bool:
 
 
 def fingerprint(cohort: Cohort, seed: int = 0) -> Fingerprint:
-    """Reads the headers of all training and validation images and the voxels of the labelled training cases where
-    a channel needs statistics. Labels outside the budget are not read.
+    """Reads the headers of all training and validation images, the labels of the labelled training cases, and their
+    images where a channel needs statistics. Labels outside the budget are not read.
 
     Raises:
         InputError: an image or label cannot be read or does not fit.
     """
     cases = (*cohort.labelled, *cohort.unlabelled, *cohort.validation)
-    geometries = [canonical_geometry(read_geometry(case.images[0])) for case in cases]
+    wanted = [needs_statistics(channel) for channel in cohort.channels]
+    with ThreadPoolExecutor(_READERS) as pool:  # unpacking leaves the interpreter's lock
+        geometries = [canonical_geometry(g) for g in pool.map(lambda case: read_geometry(case.images[0]), cases)]
+        each = range(len(cohort.labelled))
+        read = list(pool.map(lambda i: _of_case(cohort.labelled[i], cohort, any(wanted), seed, i), each))
     spacings = np.array([spacing for _, spacing in geometries])
     shapes = np.array([shape for shape, _ in geometries])
-    # float32 headers hold 1 mm as 0.99999994; five digits are 0.05 voxels at the end of an axis of 1,000
-    spacing = [max(float(f"{s:.5g}"), 1e-3) for s in np.median(spacings, axis=0)]
+    target, slices_along = target_spacing(spacings, shapes)
+    spacing = _rounded(target)
     shape = np.maximum(np.round(np.median(shapes * spacings / spacing, axis=0)), 1).astype(int)
-    wanted = [needs_statistics(channel) for channel in cohort.channels]
-    read = [_foreground(case, cohort, seed, i) for i, case in enumerate(cohort.labelled)] if any(wanted) else []
-    samples, spans = [foreground for foreground, _ in read], [span for _, span in read]
     intensities = tuple(
-        _statistics(np.concatenate([s[channel] for s in samples])) if wanted[channel] else None
-        for channel in range(len(wanted))
-    )
-    ranges = tuple(
-        (float(f"{min(s[i][0] for s in spans):.5g}"), float(f"{max(s[i][1] for s in spans):.5g}")) if needed else None
+        _statistics(np.concatenate([case.foreground[i] for case in read])) if needed else None
         for i, needed in enumerate(wanted)
     )
-    low, high = ([max(float(f"{mm:.5g}"), 1e-3) for mm in f(spacings, axis=0)] for f in (np.min, np.max))
-    seen = SeenPlan(spacing=((low[0], low[1], low[2]), (high[0], high[1], high[2])), intensities=ranges)
     return Fingerprint(
-        (spacing[0], spacing[1], spacing[2]), (int(shape[0]), int(shape[1]), int(shape[2])), intensities, seen
+        spacing,
+        (int(shape[0]), int(shape[1]), int(shape[2])),
+        intensities,
+        _seen(spacings, [case.span for case in read], wanted),
+        slices_along,
+        len(cohort.labelled) + len(cohort.unlabelled),
+        _median_shares([case.shares for case in read]),
     )
 
 
@@ -98,17 +111,65 @@ def cohort_digest(cohort: Cohort) -> str:
     return digest.hexdigest()[:16]
 
 
-def _foreground(case: Case, cohort: Cohort, seed: int, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Intensities (C, N) of at most 20,000 labelled voxels, of the whole volume where the label is empty; and each
-    channel's 5th and 95th percentile in the whole volume, (C, 2)."""
-    images, labels, _ = load_case(case, cohort.classes)
-    assert labels is not None  # labelled cases have one
-    foreground = np.isin(labels, [value for value, name in cohort.classes.items() if value and name != "ignore"])
-    chosen = images[:, foreground] if foreground.any() else images.reshape(len(images), -1)
+class _OfCase(NamedTuple):
+    """Intensities (C, N) of at most 20,000 labelled voxels, of the whole volume where the label is empty; the 5th and
+    95th percentile of each channel's whole volume, (C, 2); the share of each foreground value."""
+
+    foreground: np.ndarray
+    span: np.ndarray
+    shares: dict[int, float]
+
+
+def _of_case(case: Case, cohort: Cohort, statistics: bool, seed: int, index: int) -> _OfCase:
+    """The first two are empty where no `statistics` are needed: then no image is read."""
+    values = _foreground_values(cohort)
+    assert case.label is not None  # labelled cases have one
+    images: np.ndarray = np.empty((0, 0))
+    if cohort.soft:
+        soft = load_soft_labels(case, read_geometry(case.images[0]), cohort.classes)
+        labelled, shares = soft.sum(axis=0) > 0.5, dict(zip(values, soft.mean(axis=(1, 2, 3)).tolist(), strict=True))
+        if statistics:
+            images, _, _ = load_case(dataclasses.replace(case, label=None), cohort.classes)
+    else:
+        if statistics:
+            images, labels, _ = load_case(case, cohort.classes)
+        else:
+            labels = read_labels(case.label).array
+        assert labels is not None
+        labelled, shares = np.isin(labels, values), {value: float((labels == value).mean()) for value in values}
+    if case.annotated is not None:
+        shares = {value: share if value in case.annotated else np.nan for value, share in shares.items()}
+    if not statistics:
+        return _OfCase(images, images, shares)
+    chosen = images[:, labelled] if labelled.any() else images.reshape(len(images), -1)
     if chosen.shape[1] > _VOXELS_A_CASE:
         keep = generator(seed, 0, index, "fingerprint").choice(chosen.shape[1], _VOXELS_A_CASE, replace=False)
         chosen = chosen[:, keep]
-    return chosen, np.percentile(images.reshape(len(images), -1), [5, 95], axis=1).T
+    return _OfCase(chosen, np.percentile(images.reshape(len(images), -1), [5, 95], axis=1).T, shares)
+
+
+def _median_shares(shares: list[dict[int, float]]) -> dict[int, float]:
+    """Of each value the median over the cases that it was looked for in."""
+    known = {value: [case[value] for case in shares if not np.isnan(case[value])] for case in shares for value in case}
+    return {value: float(np.median(found)) for value, found in known.items() if found}
+
+
+def _foreground_values(cohort: Cohort) -> list[int]:
+    return [value for value, name in sorted(cohort.classes.items()) if value and name != "ignore"]
+
+
+def _seen(spacings: np.ndarray, spans: list[np.ndarray], wanted: list[bool]) -> SeenPlan:
+    ranges = tuple(
+        (float(f"{min(s[i][0] for s in spans):.5g}"), float(f"{max(s[i][1] for s in spans):.5g}")) if needed else None
+        for i, needed in enumerate(wanted)
+    )
+    return SeenPlan(spacing=(_rounded(spacings.min(axis=0)), _rounded(spacings.max(axis=0))), intensities=ranges)
+
+
+def _rounded(spacing: np.ndarray) -> tuple[float, float, float]:
+    """float32 headers hold 1 mm as 0.99999994; five digits are 0.05 voxels at the end of an axis of 1,000."""
+    x, y, z = (max(float(f"{mm:.5g}"), 1e-3) for mm in spacing)
+    return x, y, z
 
 
 def _statistics(values: np.ndarray) -> Intensities:

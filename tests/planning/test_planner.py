@@ -4,18 +4,23 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg.data.cohort import Cohort, load_cohort
+from medseg.data.cohort import Case, Cohort, load_cohort
 from medseg.errors import InputError
-from medseg.plan import Plan, save_plan
+from medseg.plan import Plan, Region, load_plan, save_plan
 from medseg.planning import Sizes, make_plan, plan_cohort
-from medseg.planning.fingerprint import Fingerprint, Intensities
-from medseg.planning.planner import patch_and_topology
+from medseg.planning.fingerprint import Fingerprint, Intensities, fingerprint
+from medseg.planning.memory import TrainingMemory
+from medseg.planning.mirroring import mirror_axes
+from medseg.planning.sizes import chosen_memory, parse_memory
+from medseg.planning.spacing import target_spacing
+from medseg.planning.topology import Topology, patch_and_topology
 
 COHORT = Cohort("set", ("MRI",), {0: "background", 1: "organ"}, (), (), (), ())
 HALVE, KEEP = (2, 2, 2), (1, 1, 1)
@@ -201,32 +206,44 @@ def test_impossible_sizes_are_refused(tiny_cohort: Path, sizes: Sizes, text: str
         plan_cohort(cohort, sizes=sizes)
 
 
-def budget_plan(folder: Path, budget: int) -> Plan:
-    return plan_cohort(load_cohort(folder, labelled=budget))
+def budget_plan(folder: Path, budget: int, memory: str | None = None) -> Plan:
+    return plan_cohort(load_cohort(folder, labelled=budget), memory=memory)
+
+
+def golden(plan: Plan, patch: tuple[int, ...], batch: int, filters: tuple[int, ...], strides: list[object]) -> None:
+    assert plan.patch_size == patch
+    assert plan.batch_size == batch
+    assert plan.network.filters == filters
+    assert plan.network.strides == (KEEP, *strides)
+
+
+SMALL, LARGE = (16, 32, 64, 128), (32, 64, 128, 256, 320, 320)
 
 
 def test_hippocampus(real_data: Path) -> None:
     plan = budget_plan(real_data / "hippocampus", 9)
-    assert plan.patch_size == (40, 56, 40)
+    golden(plan, (40, 56, 40), 4, SMALL, [HALVE] * 3)
     assert plan.spacing == (1, 1, 1)
-    assert plan.network.strides == (KEEP, HALVE, HALVE, HALVE)
-    assert plan.network.filters == (16, 32, 64, 128)
-    assert plan.batch_size == 4
     assert [channel.normalisation for channel in plan.channels] == ["zscore"]
     assert plan.class_names == ("background", "anterior", "posterior")
+    assert plan.mirror_axes == plan.inference.mirror_axes == ()
+    # nnU-Net's patch and stages; its batch of 7 is of 208 cases, validation included
+    golden(budget_plan(real_data / "hippocampus", 9, "8GB"), (40, 56, 40), 6, LARGE[:4], [HALVE] * 3)
 
 
 def test_left_atrium(real_data: Path) -> None:
     plan = budget_plan(real_data / "left_atrium", 8)
+    golden(plan, (72, 56, 32), 3, SMALL, [HALVE] * 3)
     assert plan.spacing == (1.25, 1.25, 1.25)
-    assert plan.patch_size == (72, 56, 32)
-    assert math.prod(plan.patch_size) <= 131_072
-    assert plan.network.strides == (KEEP, HALVE, HALVE, HALVE)
     assert plan.channels[0].normalisation == "zscore"
+    assert plan.mirror_axes == ()
+    plan = budget_plan(real_data / "left_atrium", 8, "8GB")
+    golden(plan, (96, 80, 48), 3, LARGE[:5], [HALVE] * 3 + [(2, 2, 1)])
 
 
 def test_sarcoma(real_data: Path) -> None:
     plan = budget_plan(real_data / "sarcoma_ct_pet", 8)
+    golden(plan, (56, 56, 40), 3, SMALL, [HALVE] * 3)
     assert plan.spacing == (2, 2, 3.27)
     assert plan.network.kernels == (ALL,) * 4  # slices less than twice as thick
     assert [channel.name for channel in plan.channels] == ["CT", "PET"]
@@ -234,3 +251,122 @@ def test_sarcoma(real_data: Path) -> None:
     assert ct == pytest.approx((-97, 80, 22.7076, 29.2224), abs=1)  # soft tissue, in HU
     assert pet == pytest.approx((12, 1468, 261.985, 219.552), rel=0.02)  # SUV x 100
     assert plan.channels != budget_plan(real_data / "sarcoma_ct_pet", 4).channels  # of other labelled cases
+    assert plan.mirror_axes == plan.inference.mirror_axes == (0,)
+    golden(budget_plan(real_data / "sarcoma_ct_pet", 8, "8GB"), (96, 96, 64), 2, LARGE[:5], [HALVE] * 3 + [(2, 2, 1)])
+
+
+def test_liver(real_data: Path) -> None:
+    folder = real_data / "liver_ct"
+    case = Case("liver", (folder / "image.nii.gz",), folder / "label.nii.gz")
+    cohort = Cohort("liver_ct", ("CT",), {0: "background", 1: "liver"}, (case,), (), (), ())
+    found = fingerprint(cohort)
+    assert found.shares[1] == pytest.approx(0.06, abs=0.03)
+    plan = make_plan(cohort, found)
+    golden(plan, (104, 104, 12), 3, SMALL, [(2, 2, 1), HALVE, (2, 2, 1)])
+    assert plan.spacing == (0.72656, 0.72656, 2)
+    assert plan.network.kernels == (IN_PLANE, ALL, ALL, ALL)
+    assert plan.channels[0].scale == pytest.approx((-7, 228, 141.4, 32.6), abs=0.5)
+    assert plan.mirror_axes == ()
+    golden(make_plan(cohort, found, memory=8e9), (192, 224, 32), 2, LARGE, [(2, 2, 1)] + [HALVE] * 3 + [(2, 2, 1)])
+
+
+def test_a_memory_is_filled_and_not_exceeded() -> None:
+    cohort, volume = replace(COHORT, channels=("MRI",)), replace(found((300, 300, 200)), volumes=50)
+    plans = [make_plan(cohort, volume, memory=memory) for memory in (2e9, 8e9, 32e9)]
+    voxels = [math.prod(plan.patch_size) for plan in plans]
+    assert voxels == sorted(voxels)
+    for plan, memory in zip(plans, (2e9, 8e9, 32e9), strict=True):
+        needs = TrainingMemory(Sizes().filled(memory), 1, 2)
+        topology = Topology(plan.patch_size, plan.network.strides, plan.network.kernels)
+        assert 0.6 * memory < needs.of(topology, plan.batch_size) < 0.85 * memory
+        assert plan.batch_size >= 2
+    few = make_plan(cohort, replace(found((64, 64, 64)), volumes=100), memory=32e9)
+    assert few.batch_size == 5  # a twentieth of all voxels
+    with pytest.raises(InputError, match=r"0.1 GB hold no batch of 2 patches of .* with 256 filters"):
+        make_plan(cohort, volume, Sizes(base_filters=256), memory=1e8)
+
+
+def test_every_number_has_its_reason(tmp_path: Path) -> None:
+    regions = (Region(name="whole", values=(1,), painted=1),)
+    cohort = replace(COHORT, channels=("MRI", "CT"), regions=regions)
+    thick = Fingerprint((1.0, 1.0, 5.0), (300, 300, 20), (None, Intensities(0, 9, 5, 1)), None, 2, 10, {1: 1e-4})
+    plan = make_plan(cohort, thick)
+    assert plan.regions == regions
+    assert plan.foreground == 0.667
+    for field in ("spacing", "patch_size", "batch_size", "foreground", "mirror_axes", "regions", "classes"):
+        assert plan.reasons[field]
+    for part in ("network", "inference"):
+        for field in type(getattr(plan, part)).model_fields:
+            assert plan.reasons[f"{part}.{field}"]
+    assert {"channels.0", "channels.1"} <= set(plan.reasons)
+    assert "foot to head the 10th percentile" in plan.reasons["spacing"]
+    assert "1 along an axis twice as coarse" in plan.reasons["network.kernels"]
+    save_plan(plan, tmp_path / "plan.yaml")
+    assert load_plan(tmp_path / "plan.yaml") == plan
+    lines = (tmp_path / "plan.yaml").read_text().splitlines()
+    assert sum(line.startswith("  spacing: ") for line in lines) == 1  # one a line
+
+
+def test_the_spacing_of_stacks_of_slices() -> None:
+    """The 10th percentile along slices that lie more than three times as far apart, and are few."""
+    shapes = np.tile([512, 512, 40], (11, 1))
+    spacings = np.column_stack([np.full(11, 0.8), np.full(11, 0.7), np.arange(2.0, 13.0)])
+    target, axis = target_spacing(spacings, shapes)
+    assert target.tolist() == [0.8, 0.7, 3.0]  # of 2 to 12; the median is 7
+    assert axis == 2
+    turned, axis = target_spacing(spacings[:, [2, 0, 1]], shapes[:, [2, 0, 1]])
+    assert turned.tolist() == [3.0, 0.8, 0.7]
+    assert axis == 0
+    many = np.tile([512, 512, 200], (11, 1))  # no stack of slices: a long volume
+    assert target_spacing(spacings, many)[0].tolist() == [0.8, 0.7, 7.0]
+    nearly = spacings * (1, 1, 0.3)  # a median of 2.1 mm
+    assert target_spacing(nearly, shapes)[1] is None
+    fine = spacings.copy()
+    fine[:3, 2] = 0.1  # it stays the coarsest axis
+    assert target_spacing(fine, shapes)[0].tolist() == [0.8, 0.7, 0.8]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "classes", "axes"),
+    [
+        ("set", ["tumour"], (0,)),
+        ("Task03", ["Prostate", "bladder"], (0,)),
+        ("brats", ["whole tumor", "edema", "necrosisCore"], (0,)),
+        ("kidneys", ["kidney left", "tumour"], ()),
+        ("kidneys", ["kidney_R", "kidney_L"], ()),
+        ("lungs", ["leftLung"], ()),
+        ("set", ["liver", "tumour"], ()),
+        ("Task08_HepaticVessel", ["tumour"], ()),
+        ("set", ["class 1"], ()),
+        ("hippocampus", ["anterior", "posterior"], ()),
+        ("brightness", ["lesion"], (0,)),  # an r in a word is no side
+    ],
+)
+def test_mirroring(dataset: str, classes: list[str], axes: tuple[int, ...]) -> None:
+    found, why = mirror_axes(dataset, classes)
+    assert found == axes
+    assert why
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("8GB", 8e9), ("500 MB", 5e8), ("1.5gib", 1.5 * 2**30), ("8000000000", 8e9), (2e9, 2e9), (None, None)],
+)
+def test_sizes_of_memory(text: str | float | None, size: float | None) -> None:
+    assert parse_memory(text) == size
+
+
+@pytest.mark.parametrize("text", ["8 apples", "-8GB", "GB", "", "8G B", "50MB", "nan"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(InputError, match=f"--memory {text}: "):
+        parse_memory(text)
+
+
+def test_the_memory_that_is_planned_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen_memory(None, "cpu") is None
+    assert chosen_memory("2GB", "cpu") == 2e9
+    for has, planned in ((80e9, 8e9), (6e9, 6e9)):
+        properties = SimpleNamespace(total_memory=has)
+        monkeypatch.setattr("torch.cuda.get_device_properties", lambda _, found=properties: found)
+        assert chosen_memory(None, "cuda:0") == planned
+        assert chosen_memory("2GB", "cuda") == 2e9
