@@ -150,8 +150,12 @@ def _of_case(case: Case, cohort: Cohort, statistics: bool, seed: int, index: int
 
 def _median_shares(shares: list[dict[int, float]]) -> dict[int, float]:
     """Of each value the median over the cases that it was looked for in."""
-    known = {value: [case[value] for case in shares if not np.isnan(case[value])] for case in shares for value in case}
-    return {value: float(np.median(found)) for value, found in known.items() if found}
+    found = {}
+    for value in shares[0] if shares else ():
+        known = [of_case[value] for of_case in shares if not np.isnan(of_case[value])]
+        if known:
+            found[value] = float(np.median(known))
+    return found
 
 
 def _foreground_values(cohort: Cohort) -> list[int]:
