@@ -105,12 +105,15 @@ def _budgets(listing: Listing, train: Iterable[Case], budgets: Sequence[int], se
             raise InputError(
                 f"{listing.source}: a budget of {budget} asked for, expected 1 to {labelled} training cases"
             )
-        more = fill(remaining, budget - len(chosen))
+        inner = len(chosen)
+        more = fill(remaining, budget - inner)
         chosen += [case for unit in more for case in unit]
         if len(chosen) != budget:
+            possible = {inner + sum(map(len, fill(remaining, n - inner))) for n in range(inner, labelled + 1)} - {0}
+            below, above = (sorted(n for n in possible if (n < budget) == less) for less in (True, False))
+            near = " or ".join(map(str, below[-1:] + above[:1]))
             raise InputError(
-                f"{listing.source}: a budget of {budget} would tear a group apart, {len(chosen)} is the nearest below;"
-                " ask for that, or try another seed"
+                f"{listing.source}: a budget of {budget} would tear a group apart; ask for {near}, or try another seed"
             )
         remaining = [unit for unit in remaining if unit not in more]
         result[str(budget)] = _names(chosen)

@@ -125,7 +125,8 @@ def test_budgets_are_exact_where_groups_allow() -> None:
 @pytest.mark.parametrize(
     ("groups", "options", "text"),
     [
-        ("aabbcc", {"validation": 2, "budgets": [3]}, "a budget of 3 would tear a group apart, 2 is the nearest below"),
+        ("aabbcc", {"validation": 2, "budgets": [3]}, "a budget of 3 would tear a group apart; ask for 2 or 4, or"),
+        ("aabbcc", {"validation": 2, "budgets": [1]}, "a budget of 1 would tear a group apart; ask for 2, or"),
         ("aabbcc", {"validation": 1}, "1 cases asked for in validation, but the smallest group has 2"),
         ("abcdef", {"validation": 6}, "6 cases asked for in validation, but there are 6 with labels"),
         ("abcdef", {"validation": 3, "test": 4}, "3 cases asked for in validation, but there are 2 with labels"),
