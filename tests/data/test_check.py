@@ -204,7 +204,7 @@ def test_orientations_and_spacings(decathlon: Path, save) -> None:
     save(decathlon / "images/d.nii.gz", [0, 100], affine=np.diag([1, 1, 18, 1.0]))
     assert "spacing 1 x 1 x 18 mm, expected 0.05 to 15 mm" in only(check_data(decathlon), "warning").what
     # the long axis lies elsewhere in the file, but not in the patient
-    turned = np.array([[0, 1.0, 0, 0], [0, 0, 1, 0], [3, 0, 0, 0], [0, 0, 0, 1]])
+    turned = np.array([[0, 1.0, 0, 0], [0, 0, 1, 0], [6, 0, 0, 0], [0, 0, 0, 1]])
     save(decathlon / "images/d.nii.gz", [0, 100], affine=turned)
     assert "spacing" not in only(check_data(decathlon), "warning").what
     save(decathlon / "images/d.nii.gz", [0, 100], affine=np.diag([6, 1, 3, 1.0]))

@@ -116,6 +116,19 @@ def test_parts_of_the_table_stay() -> None:
         assert "c02" in draw_splits(listing(cases, parts), test=6, seed=seed)["train"]
 
 
+def test_an_unlabelled_image_of_a_patient_who_tests_does_not_train() -> None:
+    cases = [*made("a", None, None, None), Case("u", (), None, group="a")]
+    found = draw_splits(listing(cases, {"c00": "test"}), folds=2)
+    assert all("u" not in part["train"] for part in (found, *found["folds"]))
+
+
+def test_folds_are_equal_where_groups_allow() -> None:
+    cases = made(*"abcd", *"eeee")
+    for seed in range(5):
+        folds = draw_splits(listing(cases), validation=1, folds=2, seed=seed)["folds"]
+        assert [len(fold["validation"]) for fold in folds] == [4, 4]
+
+
 def test_budgets_are_exact_where_groups_allow() -> None:
     cases = made("a", "a", "b", "b", "b", None, "c", "c", "d")
     found = draw_splits(listing(cases), validation=1, budgets=[3, 5, 8], seed=0)
