@@ -67,6 +67,7 @@ class VolumeEvaluator(Evaluator):
         val_handlers: Sequence[Any] | None = None,
     ) -> None:
         super().__init__(autocast.device, val_data_loader, val_handlers=None, decollate=False)
+        self.logger.addFilter(lambda row: "terminating due to exception" not in row.getMessage())  # it is raised, too
         self.network = network
         self.plan = plan
         self.inferer = inferer

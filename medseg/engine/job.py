@@ -145,7 +145,9 @@ class TrainingJob:
         for line in self.faults.lines():
             self._say(line)
         self._say(f"Model: {self.output / 'model'}")
-        self._say(f"MLflow: run {self.tracker.run_id}; open it with: mlflow ui --backend-store-uri {self.tracker.uri}")
+        uri = self.tracker.uri
+        where = f"at: {uri}" if uri.startswith("http") else f"with: mlflow ui --backend-store-uri {uri}"
+        self._say(f"MLflow: run {self.tracker.run_id}; open it {where}")
 
     def _begin(self) -> None:
         if self.init_from is not None:  # where there is a checkpoint, its weights take the place of these

@@ -98,6 +98,7 @@ class Trainer(MonaiTrainer):
             decollate=False,
             event_names=[LogEvents],
         )
+        self.logger.addFilter(lambda row: "terminating due to exception" not in row.getMessage())  # it is raised, too
         self.iteration = iteration
         self.budget = budget
         self.validation: Any = None  # set by the handler that validates: `seconds()` measures one validation

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -81,11 +83,19 @@ def _assert_same(run: Path, reference: Path) -> None:
     assert not list(run.rglob(".*.tmp.*"))
 
 
-def _assert_mlflow_has_each_row_once(folder: Path, run: Path) -> None:
+def _mlflow(folder: Path) -> Any:
     from mlflow import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{folder / 'runs' / 'mlruns.db'}")
-    found = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    return MlflowClient(f"sqlite:///{folder / 'runs' / 'mlruns.db'}")
+
+
+def _mlflow_runs(folder: Path) -> list[Any]:
+    client = _mlflow(folder)
+    return list(client.search_runs([e.experiment_id for e in client.search_experiments()]))
+
+
+def _assert_mlflow_has_each_row_once(folder: Path, run: Path) -> None:
+    client, found = _mlflow(folder), _mlflow_runs(folder)
     assert [entry.info.status for entry in found] == ["FINISHED"]
     for name in ("loss", "validation/dice"):
         steps = [point.step for point in client.get_metric_history(found[0].info.run_id, name)]
@@ -106,6 +116,58 @@ def test_a_run_killed_while_it_saves_goes_on_as_if_nothing_had_happened(
     code, out, err = medseg("train", "--resume", run)
     assert code == 0, err
     assert "Resumed after step 2 of 4" in out
+    _assert_same(run, tiny_run)
+    _assert_mlflow_has_each_row_once(tmp_path, run)
+
+
+def _signalling(number: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` with a signal in the midst of its first call."""
+    sent = []
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        if not sent:
+            sent.append(os.kill(os.getpid(), number))
+        return function(*arguments, **named)
+
+    return call
+
+
+def test_signals_in_every_phase_and_the_commands_that_they_leave(
+    medseg: Any, tiny_cohort: Path, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medseg.data import CaseCache
+    from medseg.engine import Iteration, VolumeEvaluator, job
+
+    def interrupted(owner: Any, name: str, number: int, *arguments: object) -> tuple[int, str]:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, _signalling(number, getattr(owner, name)))
+            code, _, err = medseg("train", *arguments)
+        assert len(err.strip().splitlines()[-1:]) == 1
+        assert "Traceback" not in err
+        return code, err.strip().splitlines()[-1]
+
+    run = tmp_path / "a b"
+    options = ("--data", tiny_cohort, *SMALL, "--steps", 4, "--output", run)
+    assert interrupted(CaseCache, "prepare", signal.SIGTERM, *options) == (143, "stopped by SIGTERM")
+    assert not (run / "config.yaml").exists()
+
+    code, said = interrupted(Iteration, "__call__", signal.SIGINT, *options)
+    words = f"stopped by SIGINT after step 1 of 4; go on with: medseg train --resume '{run}'"
+    assert (code, said) == (130, words)
+    assert [entry.info.status for entry in _mlflow_runs(tmp_path)] == ["KILLED"]
+    command = shlex.split(said.partition("go on with: ")[2])[2:]
+
+    for owner, name, number, step in (
+        (VolumeEvaluator, "evaluate", signal.SIGTERM, 2),
+        (job, "save_model", signal.SIGINT, 4),
+    ):
+        code, said = interrupted(owner, name, number, *command)
+        assert code == 128 + number
+        assert f"after step {step} of 4" in said
+        assert load_checkpoint(run / "checkpoints" / "last.pt")["step"] == step
+    code, out, err = medseg("train", *command)
+    assert code == 0, err
+    assert "Resumed after step 4 of 4" in out
     _assert_same(run, tiny_run)
     _assert_mlflow_has_each_row_once(tmp_path, run)
 
