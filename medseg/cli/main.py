@@ -53,13 +53,16 @@ def _register() -> None:
     from medseg.cli.compare import compare
     from medseg.cli.doctor import doctor
     from medseg.cli.evaluate import evaluate
+    from medseg.cli.export import export
     from medseg.cli.losses import losses
     from medseg.cli.methods import methods
     from medseg.cli.plan import plan
     from medseg.cli.predict import predict
     from medseg.cli.train import train
+    from medseg.cli.tune import tune_postprocessing
 
-    for command in (plan, train, predict, evaluate, compare, losses, methods, doctor):
+    commands = (plan, train, predict, tune_postprocessing, export, evaluate, compare, losses, methods, doctor)
+    for command in commands:
         app.command()(command)
     data.app.command()(cache)
     app.add_typer(data.app, name="data")

@@ -24,7 +24,7 @@ from medseg.files import write_text
 from medseg.inference import PlannedInferer, VolumeDataset, load_model
 from medseg.metrics.report import ClassResult, as_json, read_results, summarise
 
-__all__ = ["SplitJudgement", "judge_split", "recorded_judgement"]
+__all__ = ["SplitJudgement", "judge_split", "recorded_judgement", "split_cases"]
 
 _SPLITS = ("validation", "test")
 
@@ -81,7 +81,7 @@ def judge_split(
     before = recorded_judgement(run) if split == "test" else None
     if before is not None and not again:
         return before
-    cases = _cases(run, split, data)
+    cases = split_cases(run, split, data)
     model = load_model(run / "model", device)
     classes = read_run_file(run).classes
     evaluator = VolumeEvaluator(
@@ -143,7 +143,17 @@ def _digest(run: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _cases(run: Path, split: str, data: str | os.PathLike[str] | None) -> tuple[Case, ...]:
+def split_cases(run: Path, split: str, data: str | os.PathLike[str] | None) -> tuple[Case, ...]:
+    """The cases of a run's split, with labels.
+
+    Args:
+        run: its folder.
+        split: "validation" or "test".
+        data: the folder of the cases, where it has moved.
+
+    Raises:
+        InputError: no run, no such cases, or a file is missing.
+    """
     cases = read_run_file(run).cases[split]
     if not cases:
         raise InputError(f'{run}: its data has no {split} cases; name them in splits.json under "{split}"')

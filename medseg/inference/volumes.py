@@ -25,9 +25,10 @@ from medseg.inference.inferer import PlannedInferer
 from medseg.inference.postprocess import clean
 from medseg.inference.reduce import reduce_rows
 from medseg.inference.resample import native_rows
+from medseg.inference.sliding_window import Slab
 from medseg.plan import Plan
 
-__all__ = ["Prediction", "VolumeDataset", "VolumeItem", "predict_labels", "segment"]
+__all__ = ["Prediction", "VolumeDataset", "VolumeItem", "labels_of", "predict_labels", "prepared_item", "segment"]
 
 
 @dataclass(frozen=True)
@@ -168,15 +169,28 @@ def segment(
     rows = native_rows(slabs, grid.target, grid.canonical, inferer.elements, plan.outputs)
     device = inferer.device or "cpu"
     found = reduce_rows(rows, grid.canonical, plan, parts.head, probabilities, uncertainty, device)
-    labels = np.ascontiguousarray(to_native(found.labels, grid))
-    if plan.postprocessing:
-        labels = clean(labels, plan.postprocessing, item.geometry.spacing)
     return Prediction(
-        labels if labels.dtype == np.uint8 else labels.astype(np.uint16),
+        _finished(found.labels, grid, item.geometry, plan),
         found.confidence,
         None if probabilities is None else to_native(np.moveaxis(probabilities, 0, -1), grid),
         None if found.uncertainty is None else to_native(found.uncertainty, grid),
     )
+
+
+def labels_of(logits: Tensor, geometry: Geometry, plan: Plan) -> np.ndarray:
+    """Label values (X, Y, Z) on the grid of `geometry` from whole logits (K, X, Y, Z) on the plan's grid, as `segment`
+    finds them."""
+    grid = plan_grid(geometry, plan.spacing)
+    whole = Slab(0, 0, logits.shape[1], logits.float(), None)
+    rows = native_rows([whole], grid.target, grid.canonical, values=plan.outputs)
+    return _finished(reduce_rows(rows, grid.canonical, plan, device=logits.device).labels, grid, geometry, plan)
+
+
+def _finished(labels: np.ndarray, grid: Grid, geometry: Geometry, plan: Plan) -> np.ndarray:
+    labels = np.ascontiguousarray(to_native(labels, grid))
+    if plan.postprocessing:
+        labels = clean(labels, plan.postprocessing, geometry.spacing)
+    return labels if labels.dtype == np.uint8 else labels.astype(np.uint16)
 
 
 def predict_labels(item: VolumeItem, network: nn.Module, inferer: PlannedInferer, plan: Plan) -> np.ndarray:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 COMMANDS = [
+    ("export",),
+    ("tune-postprocessing",),
     ("train",),
     ("predict",),
     ("evaluate",),

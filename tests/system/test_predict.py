@@ -13,6 +13,8 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.data.volume import read_labels, read_volume
+from medseg.inference.postprocess import clean
+from medseg.plan import Cleaning, load_plan, save_plan
 
 
 @pytest.fixture(autouse=True)
@@ -165,3 +167,24 @@ def test_missing_parts_are_named(medseg: Any, model: Path, tiny_cohort: Path, tm
         assert code == 2
         assert said in err
         assert len(err.strip().splitlines()) == 1
+
+
+def test_post_processing_is_tuned_and_followed(medseg: Any, tiny_run: Path, tiny_cohort: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    before = (run / "model" / "plan.yaml").read_bytes()
+    code, out, err = medseg("tune-postprocessing", run, "--dry-run")
+    assert code == 0, err
+    assert "fewer than 5" in out  # one validation case proves nothing
+    assert (run / "model" / "plan.yaml").read_bytes() == before
+    assert medseg("tune-postprocessing", run)[0] == 0
+    assert load_plan(run / "model" / "plan.yaml").postprocessing == {}
+
+    plan = load_plan(run / "model" / "plan.yaml")
+    image = _image(tiny_cohort)
+    assert medseg("predict", run / "model", image, "--output", "raw")[0] == 0
+    rules = {value: Cleaning(largest=True) for value in plan.classes if value}
+    save_plan(plan.model_copy(update={"postprocessing": rules}), run / "model" / "plan.yaml")
+    assert medseg("predict", run / "model", image, "--output", "clean")[0] == 0
+    raw, cleaned = read_labels(f"raw/{image.name}").array, read_labels(f"clean/{image.name}").array
+    assert np.array_equal(cleaned, clean(raw, rules, read_volume(image).geometry.spacing))
+    assert not np.array_equal(cleaned, raw)
