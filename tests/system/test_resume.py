@@ -23,6 +23,7 @@ import yaml
 
 from medseg.engine import load_checkpoint
 from medseg.engine.output import locked
+from medseg.errors import InputError
 
 TIMES = ("seconds", "time", "images_per_second")
 SMALL = ("--network", "small", "--set", "val_interval=2")
@@ -168,6 +169,50 @@ def test_signals_in_every_phase_and_the_commands_that_they_leave(
     code, out, err = medseg("train", *command)
     assert code == 0, err
     assert "Resumed after step 4 of 4" in out
+    _assert_same(run, tiny_run)
+    _assert_mlflow_has_each_row_once(tmp_path, run)
+
+
+def _failing(error: Exception, call: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, which raises `error` at its call number `call`."""
+    calls: list[None] = []
+
+    def called(*arguments: Any, **named: Any) -> Any:
+        calls.append(None)
+        if len(calls) == call:
+            raise error
+        return function(*arguments, **named)
+
+    return called
+
+
+def test_faults_in_mid_run_leave_a_run_that_goes_on(
+    medseg: Any, tiny_cohort: Path, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medseg.data import PatchDataset
+    from medseg.engine import Iteration
+
+    run = tmp_path / "run"
+    arguments: tuple[object, ...] = ("--data", tiny_cohort, *SMALL, "--steps", 4, "--output", run)
+    for owner, name, call, error, words in (
+        (Iteration, "__call__", 2, torch.OutOfMemoryError("CUDA out of memory."), f"is in {run / 'smaller_plan.yaml'}"),
+        (torch, "save", 2, OSError(28, "No space left on device"), "last.pt: cannot be written (No space left on"),
+        (PatchDataset, "_patch", 3, InputError("a.nii.gz: torn"), "case phantom_00"),
+        (Iteration, "__call__", 1, RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "loader"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, _failing(error, call, getattr(owner, name)))
+            code, _, err = medseg("train", *arguments)
+        last = err.strip().splitlines()[-1]
+        assert (code, "Traceback" in err) == (2, False), err
+        assert last.startswith("Error: ")
+        assert words in last
+        assert last.endswith(f"; go on with: medseg train --resume {run}")
+        assert not list(run.rglob(".*.tmp.*"))
+        arguments = ("--resume", run)
+    assert [entry.info.status for entry in _mlflow_runs(tmp_path)] == ["FAILED"]
+    code, _, err = medseg("train", *arguments)
+    assert code == 0, err
     _assert_same(run, tiny_run)
     _assert_mlflow_has_each_row_once(tmp_path, run)
 
