@@ -51,8 +51,9 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def remove_torn(folder: str | os.PathLike[str]) -> None:
-    """Removes the temporary files that a process which was killed left in `folder`. Nobody else may write there."""
-    for path in Path(folder).glob(".*.tmp.*"):
+    """Removes the temporary files that a process which was killed left in and below `folder`. Nobody else may write
+    there."""
+    for path in Path(folder).rglob(".*.tmp.*"):
         path.unlink(missing_ok=True)
 
 

@@ -115,7 +115,8 @@ def train(
     if resume is None:
         files = composed(overlays, config or ())
     else:
-        files = _composed_before(resume, [name for name, value in overlays.items() if value], config or ())
+        others = {**overlays, "output": output}
+        files = _composed_before(resume, [name for name, value in others.items() if value], config or ())
         if steps is not None:
             overrides["max_minutes"] = None  # which the run may have begun with; they are frozen into steps by now
     if processes > 1 and resume is None:
@@ -140,7 +141,9 @@ def composed(overlays: dict[str, str | None], extra: list[Path] | tuple[Path, ..
 def _composed_before(run: Path, overlays: list[str], extra: list[Path] | tuple[Path, ...]) -> list[str]:
     """The config of the run to resume, as it was composed, and `extra`."""
     if overlays:
-        raise InputError(f"--resume {run} takes the run's own config; leave out --{' and --'.join(overlays)}")
+        raise InputError(
+            f"--resume {run} takes the run's own folder and config; leave out --{' and --'.join(overlays)}"
+        )
     if not (run / "config.yaml").is_file():
         raise InputError(
             f"{run}: no run to resume; expected the folder of a run that has begun to train, with its config.yaml"

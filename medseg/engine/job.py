@@ -192,6 +192,7 @@ class TrainingJob:
             raise Interrupted(error.number, done + note) from None
         if isinstance(error, InputError):
             raise InputError(f"{error}{note}") from error
+        error.add_note(note.removeprefix("; "))
         raise error
 
     def _finish_tracking(self, status: str) -> None:

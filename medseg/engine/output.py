@@ -100,6 +100,5 @@ def _resumed(folder: Path) -> Path:
         )
     make_folder(folder)
     with locked(folder):
-        for part in (".", "checkpoints", "model"):
-            remove_torn(folder / part)
+        remove_torn(folder)
     return folder

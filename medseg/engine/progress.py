@@ -55,6 +55,7 @@ class ProgressHandler:
 
     def _start(self, trainer: Trainer) -> None:
         self._begin = self._said = time.monotonic()
+        self._first = trainer.state.iteration  # of a resumed run not 0
         self._text: dict[str, Any] = {"loss": "", "dice": ""}
         if not self.console.is_terminal:
             self._say(f"training {trainer.state.steps} steps on {trainer.state.device}")
@@ -70,7 +71,7 @@ class ProgressHandler:
             console=self.console,
         )
         self._bar.start()
-        self._task = self._bar.add_task("training", total=trainer.state.steps, **self._text)
+        self._task = self._bar.add_task("training", total=trainer.state.steps, completed=self._first, **self._text)
 
     def _row(self, trainer: Trainer) -> None:
         row = trainer.state.logged
@@ -82,7 +83,8 @@ class ProgressHandler:
         if self._bar is not None:
             self._bar.update(self._task, completed=row.step, **self._text)
         elif row.kind == "validation" or time.monotonic() - self._said > self.seconds:
-            left = (time.monotonic() - self._begin) / row.step * (trainer.state.steps - row.step)
+            seconds = (time.monotonic() - self._begin) / max(row.step - self._first, 1)
+            left = seconds * (trainer.state.steps - row.step)
             shown = " ".join(text for text in self._text.values() if text)
             self._say(f"step {row.step}/{trainer.state.steps} {shown}, {left:.0f} s left")
 

@@ -221,7 +221,7 @@ def test_faults_in_mid_run_leave_a_run_that_goes_on(
 def test_a_run_killed_twenty_times_goes_on_as_if_nothing_had_happened(
     medseg: Any, tiny_cohort: Path, tmp_path: Path
 ) -> None:
-    options = ["--data", tiny_cohort, "--network", "small", "--set", "val_interval=8", "--steps", 48]
+    options = ["--data", tiny_cohort, "--network", "small", "--set", "val_interval=16", "--steps", 96]
     options += ["--set", "handlers#checkpoints#every_steps=3", "--set", "handlers#steps#every=5"]
     code, _, err = medseg("train", *options, "--output", tmp_path / "whole")
     assert code == 0, err
@@ -231,15 +231,17 @@ def test_a_run_killed_twenty_times_goes_on_as_if_nothing_had_happened(
     def torn() -> bool:
         return any(run.glob("checkpoints/.*.tmp.*"))
 
+    def changed() -> float:
+        last = run / "checkpoints" / "last.pt"
+        return last.stat().st_mtime_ns if last.exists() else 0
+
     while kills < 20:
         resume = (run / "config.yaml").exists()
+
+        def progressed(before: float = changed()) -> bool:
+            return changed() != before
+
         process = _start(*(["--resume", run] if resume else [*options, "--output", run]))
-        before = set(run.glob("checkpoints/*.pt")) and os.stat(run / "checkpoints" / "last.pt").st_mtime_ns
-
-        def progressed(before: Any = before) -> bool:
-            last = run / "checkpoints" / "last.pt"
-            return last.exists() and last.stat().st_mtime_ns != before
-
         if kills % 3 == 0:
             alive = _kill_when(process, lambda: torn() and dice.random() < 0.5)
         elif kills % 3 == 1:
