@@ -64,7 +64,7 @@ def test_wrong_names_and_keys(medseg: Command, tiny_cohort: Path) -> None:
     )
     code, _, err = medseg("methods", "copy_paste", "--data", tiny_cohort, "--set", "method#treshold=1")
     assert code == 2
-    assert "did you mean 'threshold'" in err
+    assert "did you mean 'method#threshold'" in err
 
 
 def test_the_picture_has_a_column_for_each_and_shows_the_plane_with_the_label() -> None:
