@@ -58,10 +58,11 @@ def _register() -> None:
     from medseg.cli.methods import methods
     from medseg.cli.plan import plan
     from medseg.cli.predict import predict
+    from medseg.cli.suggest import suggest
     from medseg.cli.train import train
     from medseg.cli.tune import tune_postprocessing
 
-    commands = (plan, train, predict, tune_postprocessing, export, evaluate, compare, losses, methods, doctor)
+    commands = (plan, train, predict, tune_postprocessing, export, evaluate, compare, losses, methods, suggest, doctor)
     for command in commands:
         app.command()(command)
     data.app.command()(cache)

@@ -58,6 +58,9 @@ def train(
     init_from: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="Fine-tune: start from a model folder or checkpoint.")
     ] = None,
+    corrected: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Further labels NAME.nii.gz, such as corrected pseudo-labels.")
+    ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Track in the local MLflow store; `medseg runs sync` sends it later.")
     ] = False,
@@ -107,6 +110,7 @@ def train(
         "resume": str(resume) if resume else None,
         "force": force or None,
         "init_from": str(init_from) if init_from else None,
+        "corrected_dir": str(corrected) if corrected else None,
         "offline": offline or None,
         "skip_bad": skip_bad or None,
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from medseg.data.case import Case, load_case
+from medseg.data.corrected import with_labels
 from medseg.data.layouts import Listing, list_cases
 from medseg.data.splits import choose_labelled, split_cases, torn_groups
 from medseg.data.volume import read_labels
@@ -57,6 +58,7 @@ def load_cohort(
     seed: int = 0,
     modality: str | None = None,
     fold: int | None = None,
+    corrected: str | os.PathLike[str] | None = None,
 ) -> Cohort:
     """The cohort in a folder; opens no image, and labels only to find the classes where no file names them.
 
@@ -70,6 +72,8 @@ def load_cohort(
         labelled: how many training cases have labels that may be read (see `choose_labelled`), or "all".
         seed: of what is drawn.
         modality: of all channels, or of each with commas ("CT,PET"); replaces that of dataset.json.
+        corrected: a folder of labels NAME.nii.gz (.nii, .nrrd, .mha, .mhd) for training cases outside the budget, such
+            as the pseudo-labels of `medseg suggest` after correction: these cases count as labelled.
         fold: train and validate by this fold of the splits, from 0; a budget is then drawn from the fold's own
             training cases. None: by the split itself.
 
@@ -90,6 +94,10 @@ def load_cohort(
     chosen = choose_labelled(split, labelled, seed)
     inside = tuple(case for case in split.train if case.name in chosen)
     outside = tuple(dataclasses.replace(case, label=None) for case in split.train if case.name not in chosen)
+    if corrected is not None:
+        again = with_labels(outside, Path(corrected))
+        inside += tuple(case for case in again if case.label is not None)
+        outside = tuple(case for case in again if case.label is None)
     for case in (*inside, *outside, *split.validation, *split.test):
         for path, what in (*((image, "an image") for image in case.images), (case.label, "the label")):
             if path is not None and not path.exists():

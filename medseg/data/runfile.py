@@ -93,4 +93,5 @@ def _case(record: Mapping[str, Any]) -> Case:
         label=Path(record["label"]) if record["label"] else None,
         annotated=tuple(annotated) if annotated is not None else None,
         group=record.get("group"),
+        soft=bool(record.get("soft", False)),
     )
