@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from medseg import ranks
 from medseg.data.cohort import Cohort
 from medseg.plan import Plan
 from medseg.planning import cohort_digest
@@ -35,8 +36,10 @@ _FREE = tuple(
 
 
 def run_record(plan: Plan, config: Mapping[str, Any], cohort: Cohort) -> dict[str, Any]:
-    """`plan`, `config` (the resolved one, as YAML) and `data_digest`."""
-    return {"plan": plan.model_dump(mode="json"), "config": as_yaml(config), "data_digest": cohort_digest(cohort)}
+    """`plan`, `config` (the resolved one, as YAML), `data_digest` and `processes`, whose number may round batches."""
+    digest = ranks.from_first(lambda: cohort_digest(cohort))
+    own = {"config": as_yaml(config), "data_digest": digest, "processes": ranks.size()}
+    return {"plan": plan.model_dump(mode="json"), **own}
 
 
 def as_yaml(config: Mapping[str, Any]) -> str:
@@ -50,6 +53,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     found = {key: values for key, values in config.items() if not f"{key}#".startswith(_FREE)}
     found |= _changed(before["plan"], now["plan"], "plan")
     found |= _changed(before["data_digest"], now["data_digest"], "digest of the data")
+    found |= _changed(before.get("processes", 1), now.get("processes", 1), "processes")
     return [f"{key}: {a} -> {b}" for key, (a, b) in found.items()]
 
 
