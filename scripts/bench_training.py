@@ -1,7 +1,7 @@
 """What a training step costs beyond the network's own: the whole iteration against forward, backward, optimiser step.
 
     python scripts/bench_training.py --threads 2
-    python scripts/bench_training.py --device cuda --network large --set workers=4 --set train#dataloader#pin_memory=true
+    python scripts/bench_training.py --device cuda --network large --set workers=4
 
 The whole iteration is the loader's batch, augmentation, the method with its loss, backward, clipping, the optimiser's
 step and the wait for it. The bare step is forward, the mean of all outputs, backward and AdamW on a batch that lies

@@ -157,3 +157,28 @@ def test_a_case_that_can_no_longer_be_read_is_named_or_left_out(
         assert first["bad"] == [name for name in planned if name == bad]
         for slot, name in enumerate(planned):
             assert torch.equal(first["labelled"]["image"][slot], whole["labelled"]["image"][slot]) == (name == good)
+
+
+def test_processes_share_the_slots_of_a_step(
+    datasets: dict[str, PatchDataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = list(islice(loader(datasets, needs_unlabelled=False), 2))
+    monkeypatch.setattr("medseg.ranks.size", lambda: 3)
+    for rank in range(3):
+        monkeypatch.setattr("medseg.ranks.rank", lambda rank=rank: rank)
+        for batch, joint in zip(islice(loader(datasets, needs_unlabelled=False), 2), whole, strict=True):
+            assert batch["labelled"]["slot"].tolist() == [rank]
+            assert not batch["bad"]
+            for name, tensor in joint["labelled"].items():
+                assert torch.equal(batch["labelled"][name], tensor[rank::3])
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(
+    datasets: dict[str, PatchDataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medseg.ranks.size", lambda: 3)
+    with pytest.raises(InputError, match="2 unlabelled patches a step cannot be shared evenly by 3 processes; use 3"):
+        loader(datasets)
+    monkeypatch.setattr("medseg.ranks.size", lambda: 2)
+    with pytest.raises(InputError, match="3 labelled patches a step cannot be shared evenly by 2 processes; use 4"):
+        loader(datasets, needs_unlabelled=False)
