@@ -12,28 +12,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from ignite.engine import Events
 from rich.console import Console
 
 from medseg import ranks
 from medseg.data.cohort import Cohort
 from medseg.data.runfile import run_file, write_run_file
 from medseg.engine.checkpoints import CheckpointHandler
-from medseg.engine.evaluator import VolumeEvaluator, WriteSegmentations
+from medseg.engine.evaluator import VolumeEvaluator
 from medseg.engine.explain import explained
 from medseg.engine.faults import Faults
 from medseg.engine.fine_tuning import start_from
+from medseg.engine.judging import chosen, judge_checkpoints
 from medseg.engine.output import locked, resume_command
-from medseg.engine.pictures import draw_case
 from medseg.engine.provenance import provenance
 from medseg.engine.record import as_yaml
 from medseg.engine.resume import resume
-from medseg.engine.sealed import load_checkpoint
 from medseg.engine.signals import StopSignals
 from medseg.engine.trainer import Trainer
 from medseg.engine.validation import shown_name
 from medseg.errors import InputError, Interrupted
-from medseg.files import make_folder, write_text
+from medseg.files import write_text
 from medseg.inference.card import data_terms, write_card
 from medseg.inference.model import save_model
 from medseg.metrics.measures import TOLERANCE_MM
@@ -205,14 +203,16 @@ class TrainingJob:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _finish(self, begin: float) -> None:
-        checkpoints = ranks.from_first(lambda: {name: self._chosen(name) for name in ("best", "last")})
-        pictures = make_folder(self.output / "pictures") if ranks.is_first() else None
-        judged = {"validation": self._judge(self.validation, checkpoints, pictures)}
+        checkpoints = ranks.from_first(lambda: {name: chosen(self.output, name) for name in ("best", "last")})
+        best = checkpoints["best"]
+        if ranks.is_first():
+            self.tracker.params({"frozen_steps": self.trainer.state.steps})
+            save_model(self.output / "model", best["weights"], self.plan)
+        network = copy.deepcopy(self.trainer.iteration.students[0])
+        found = judge_checkpoints(self.validation, network, checkpoints, self.plan, self.output, self.pictures)
         if not ranks.is_first():
             return
-        self.tracker.params({"frozen_steps": self.trainer.state.steps})
-        best = checkpoints["best"]
-        save_model(self.output / "model", best["weights"], self.plan)
+        judged = {"validation": found}
         metrics = {
             "model": {"checkpoint": "best", "network": shown_name(best["chosen"]), "step": best["step"]},
             "steps": self.trainer.state.steps,
@@ -233,41 +233,3 @@ class TrainingJob:
         self.tracker.artifacts([*folders, *(self.output / name for name in names)])
         shown = {name: found["summary"] for name, found in judged["validation"].items()}
         self.console.print(checkpoint_table(shown, "validation", shown["best"].n_cases))
-
-    def _chosen(self, name: str) -> dict[str, Any]:
-        """Of a checkpoint: `weights` of the network that validated better, its key `chosen`, and the `step`."""
-        found = load_checkpoint(self.output / "checkpoints" / f"{name}.pt")
-        return {"weights": found[found["chosen"]], "chosen": found["chosen"], "step": found["step"]}
-
-    def _judge(
-        self,
-        evaluator: VolumeEvaluator,
-        checkpoints: Mapping[str, Mapping[str, Any]],
-        pictures: Path | None = None,
-    ) -> dict[str, dict[str, Any]]:
-        """`best` and `last` on the evaluator's cases; what `best` makes of them in `predictions`, and pictures of the
-        first ones."""
-        network = copy.deepcopy(self.trainer.iteration.students[0])
-        found: dict[str, dict[str, Any]] = {}
-        for name, checkpoint in checkpoints.items():
-            network.load_state_dict(checkpoint["weights"])
-            drawing = evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._draw, pictures, name)
-            writing = evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._keep, name)
-            with drawing, writing:
-                summary, results = evaluator.evaluate(network, TOLERANCE_MM)
-            of_network = shown_name(checkpoint["chosen"])
-            found[name] = {
-                "step": checkpoint["step"],
-                "network": of_network,
-                "summary": summary,
-                "cases": results,
-            }
-        return found
-
-    def _keep(self, engine: Any, checkpoint: str) -> None:
-        if checkpoint == "best":
-            WriteSegmentations(self.output / "predictions")(engine)
-
-    def _draw(self, engine: Any, folder: Path | None, checkpoint: str) -> None:
-        if folder is not None and checkpoint == "best" and engine.state.iteration <= self.pictures:
-            draw_case(engine.state.output, folder, self.plan)
