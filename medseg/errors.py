@@ -6,7 +6,7 @@ import difflib
 import signal
 from collections.abc import Iterable
 
-__all__ = ["InputError", "Interrupted", "last_words", "nearest"]
+__all__ = ["InputError", "Interrupted", "dead_worker", "last_words", "nearest"]
 
 
 class InputError(Exception):
@@ -33,12 +33,25 @@ def last_words(error: BaseException) -> tuple[str, int] | None:
     seen: list[BaseException] = []
     while cause is not None and cause not in seen:
         seen.append(cause)
+        cause = dead_worker(cause) or cause
         if isinstance(cause, InputError):
             return f"Error: {cause}", 2
         if isinstance(cause, Interrupted):
             return str(cause), 128 + cause.number
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return None
+
+
+def dead_worker(error: BaseException) -> InputError | None:
+    """What to say where `error` is torch's about a worker process of a DataLoader that something ended. A signal brings
+    it, so that it may be raised anywhere in a program."""
+    if not isinstance(error, RuntimeError) or not str(error).startswith("DataLoader worker ("):
+        return None
+    said = " ".join(str(error).splitlines()[0].split())
+    return InputError(
+        f"a process that reads patches was ended from outside ({said}), perhaps for want of (shared) memory; use fewer "
+        "(--set workers=1), or none (--set workers=0)"
+    )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from medseg import ranks
 from medseg.data.patches import PatchDataset
-from medseg.errors import InputError
+from medseg.errors import InputError, dead_worker
 
 __all__ = ["CaseShare", "PairedLoader", "RawBatch"]
 
@@ -102,6 +102,11 @@ def _next(batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
     except InputError as error:  # of a worker, whose traceback torch adds to the line
         line = str(error).strip().splitlines()[-1]
         raise InputError(line.rpartition("InputError: ")[2]) from error
+    except RuntimeError as error:
+        died = dead_worker(error)
+        if died is None:
+            raise
+        raise died from error
 
 
 def _named(

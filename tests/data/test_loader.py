@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
+import os
+import signal
 from itertools import islice
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from medseg.data import CaseCache, PairedLoader, PatchDataset, RawBatch, load_cohort
 from medseg.data.cache import IGNORE
-from medseg.errors import InputError
+from medseg.errors import InputError, last_words
 from medseg.plan import Plan
 
 
@@ -77,6 +82,50 @@ def test_workers_give_what_the_training_process_would(datasets: dict[str, PatchD
     both = iter(loader(datasets, 3, workers=2))
     assert all(same(a, b) for a, b in zip(alone, islice(both, 5), strict=True))
     del both
+
+
+def children() -> set[int]:
+    return {process.pid for process in psutil.Process().children(recursive=True) if process.status() != "zombie"}
+
+
+def test_workers_end_when_reading_stops(datasets: dict[str, PatchDataset]) -> None:
+    """In the middle, with batches read ahead; and none is left however often one begins."""
+    before = children()
+    for _ in range(3):
+        batches = iter(loader(datasets, workers=2))
+        next(batches)
+        assert len(children() - before) == 4  # two for each part
+        batches.close()  # type: ignore[attr-defined]
+        assert not children() - before
+
+
+def _read_with_a_killed_worker(batches: PairedLoader, found: SimpleQueue) -> None:
+    try:
+        reading = iter(batches)
+        next(reading)
+        os.kill(min(children()), signal.SIGKILL)
+        for _ in range(100):
+            next(reading)
+    except (InputError, RuntimeError) as error:  # torch raises in a signal handler: it may be quicker than the loader
+        found.put(last_words(error))
+    finally:
+        os._exit(0)  # without what the handler may raise still
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_killed_worker_is_one_clear_error(datasets: dict[str, PatchDataset]) -> None:
+    context = multiprocessing.get_context("fork")
+    found = context.SimpleQueue()
+    process = context.Process(target=_read_with_a_killed_worker, args=(loader(datasets, workers=2), found))
+    process.start()
+    process.join(60)  # no dead-lock
+    assert process.exitcode == 0
+    assert not found.empty()
+    line, code = found.get()
+    assert line.startswith("Error: a process that reads patches was ended from outside (DataLoader worker (pid")
+    assert "--set workers=0" in line
+    assert "\n" not in line
+    assert code == 2
 
 
 def test_global_random_state_has_no_influence(datasets: dict[str, PatchDataset]) -> None:
