@@ -130,7 +130,10 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
             soft = background_first(case.soft.box(start, self.patch_size) / np.float32(SOFT_STEPS))
             return soft, inside | (soft[:1] > 0.5)
         label = case.labels.box(start, self.patch_size)[None]
-        return label, (label != IGNORE) & (inside | (label == 0))
+        known = label != IGNORE
+        if not inside.all():
+            known &= inside | (label == 0)
+        return label, known
 
     def _start(self, case: PreparedCase, random: np.random.Generator) -> np.ndarray:
         """The patch's first voxel; negative where the volume is smaller than the patch."""
