@@ -71,7 +71,7 @@ def prepare(folder: Path, options: argparse.Namespace, classes: int) -> dict[str
     raw = None
     if options.volume == "liver_ct":
         root = Path(os.environ.get("MEDSEG_DATA", "../shared/data"))
-        raw = read_volume(next((root / "liver_ct" / "imagesTr").glob("*.nii.gz")))
+        raw = read_volume(next(f for f in sorted((root / "liver_ct").rglob("*.nii.gz")) if "label" not in str(f)))
         spacing = tuple(max(float(f"{s:.5g}"), 1e-3) for s in raw.geometry.spacing)
     shape = raw.geometry.shape if raw else (int(options.volume),) * 3
     shape = tuple(min(n, c) for n, c in zip(shape, options.crop or shape, strict=True))

@@ -48,7 +48,7 @@ def tune_postprocessing(
 
     where = pick_device(device)
     model = load_model(run / "model", where)
-    if model.plan.regions or model.others:
+    if model.plan.regions or len(model.networks) > 1:
         what = "regions, which overlap" if model.plan.regions else "several members; tune each of them"
         raise InputError(f"{run}: its model has {what}; post-processing is tuned for classes of one network")
     plan = model.plan.model_copy(update={"postprocessing": {}})  # judged against none

@@ -26,7 +26,7 @@ _ABNORMAL = ("49755003", "SCT", "Morphologically abnormal structure")
 _CODES = {
     "adrenal gland": "23451007", "aorta": "15825003", "atrium": "59652004", "bladder": "89837001",
     "brain": "12738006", "colon": "71854001", "duodenum": "38848004", "esophagus": "32849002",
-    "femur": "71341001", "gallbladder": "28231008", "heart": "80891009", "hippocampus": "3740007",
+    "hippocampus": "5366008", "femur": "71341001", "gallbladder": "28231008", "heart": "80891009",
     "inferior vena cava": "64131007", "kidney": "64033007", "left atrium": "82471001",
     "left ventricle": "87878005", "liver": "10200004", "lung": "39607008", "pancreas": "15776009",
     "portal vein": "32764006", "prostate": "41216001", "right atrium": "73829009", "right ventricle": "53085002",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from medseg.inference.ensemble import Ensemble
 from medseg.networks.unet import UNet
 
 __all__ = ["Head", "Split", "split"]
@@ -51,6 +52,7 @@ def split(
     Raises:
         ValueError: no network.
     """
+    networks = [m for n in networks for m in (n.members if isinstance(n, Ensemble) else [n])]
     if not networks:
         raise ValueError("an ensemble needs at least one network")
     unets = [network for network in networks if isinstance(network, UNet)]

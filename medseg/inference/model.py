@@ -14,13 +14,14 @@ import torch
 import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from medseg.data.digests import file_digest
 from medseg.errors import InputError
 from medseg.files import make_folder, writing
 from medseg.inference.card import write_card
-from medseg.networks.unet import UNet, planned_unet
+from medseg.inference.ensemble import Ensemble
+from medseg.networks.unet import planned_unet
 from medseg.plan import Plan, load_plan, printable, save_plan
 
 __all__ = ["Model", "load_model", "save_model"]
@@ -32,24 +33,22 @@ _SHARED = ("channels", "classes", "regions", "spacing", "patch_size", "inference
 
 @dataclass(frozen=True)
 class Model:
-    """Networks in evaluation mode, one or the members of an ensemble, and the plan that they belong to.
+    """A network in evaluation mode, which may be an `Ensemble`, and the plan that it belongs to.
 
     Attributes:
-        network: the first.
-        plan: of all.
-        others: the further members of an ensemble.
+        network: as loaded.
+        plan: of all members.
         digest: of all weights and plans; equal digests predict equally.
     """
 
-    network: UNet
+    network: nn.Module
     plan: Plan
-    others: tuple[UNet, ...] = ()
     digest: str = ""
 
     @property
-    def networks(self) -> tuple[UNet, ...]:
-        """All members."""
-        return (self.network, *self.others)
+    def networks(self) -> tuple[nn.Module, ...]:
+        """The network, or the members of the ensemble."""
+        return tuple(self.network.members) if isinstance(self.network, Ensemble) else (self.network,)
 
 
 def save_model(folder: str | os.PathLike[str], weights: Mapping[str, Tensor], plan: Plan) -> Path:
@@ -95,7 +94,7 @@ def load_model(folder: str | os.PathLike[str], device: torch.device | str = "cpu
     network.load_state_dict(tensors, assign=True)
     digest = hashlib.sha256(file_digest(file) + file_digest(folder / "plan.yaml")).hexdigest()
     on_device = network.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
-    return Model(on_device, plan, digest=digest)
+    return Model(on_device, plan, digest)
 
 
 def _check_tensors(file: Path, expected: Mapping[str, torch.Size]) -> None:
@@ -147,4 +146,4 @@ def _ensemble(folder: Path, device: torch.device | str) -> Model:
                 "an ensemble is of models of one plan, as `--plan` or `--folds` make them"
             )
     digest = hashlib.sha256("".join(model.digest for model in models).encode()).hexdigest()
-    return Model(models[0].network, models[0].plan, tuple(model.network for model in models[1:]), digest)
+    return Model(Ensemble([model.network for model in models]).eval(), models[0].plan, digest)

@@ -137,6 +137,9 @@ def test_an_ensemble_has_all_members(ensemble: Path) -> None:
     assert len(model.networks) == 2
     for ours, theirs in zip(model.networks, alone, strict=True):
         assert torch.equal(ours.classifier.conv.conv.weight, theirs.network.classifier.conv.conv.weight)
+    image = torch.randn(1, 1, 16, 16, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(model.network(image), (alone[0].network(image) + alone[1].network(image)) / 2)
     assert len({model.digest, *(one.digest for one in alone)}) == 3
 
 

@@ -16,12 +16,13 @@ from torch.nn import functional as F
 
 from medseg.data.geometry import Geometry
 from medseg.data.preprocess import logits_from_grid, plan_grid
+from medseg.inference.ensemble import Ensemble
 from medseg.inference.head import split
 from medseg.inference.inferer import PlannedInferer
 from medseg.inference.reduce import PROBABILITY_STEP
 from medseg.inference.resample import native_rows
 from medseg.inference.sliding_window import sliding_window, stream
-from medseg.inference.volumes import VolumeItem, segment
+from medseg.inference.volumes import VolumeItem, predict_labels, segment
 from medseg.inference.windows import gaussian_profile, outer, window_starts
 from medseg.networks.unet import planned_unet
 from medseg.plan import Plan, Region
@@ -128,6 +129,7 @@ def test_labels_are_those_of_the_plain_method(small_plan: MakePlan, members: int
     inferer = PlannedInferer(plan, mirror=mirror)
     assert (split(networks).head is not None) == (4 * members < 9)
     found = segment(item, networks, inferer, plan, uncertainty=True)
+    assert np.array_equal(predict_labels(item, Ensemble(networks), inferer, plan), found.labels)
     native = F.interpolate(logits[None], item.grid.canonical, mode="trilinear", align_corners=False)[0]
     best = native.topk(2, dim=0).values
     ties = logits_from_grid(torch.stack([best[0] - best[1] - 1e-4, torch.zeros_like(best[0])]), item.grid)

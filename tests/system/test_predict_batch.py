@@ -222,3 +222,13 @@ def test_hostile_headers_cost_one_line(medseg: Any, model: Path) -> None:
     assert "voxels of 0 x 0 x 0 mm" in errors["zero.nii.gz"]
     assert "follow behind the voxels" in errors["bomb.nii.gz"]
     assert [p.name for p in Path("out").glob("*.nii.gz")] == ["good.nii.gz"]
+
+
+def test_codes_are_those_of_the_standard() -> None:
+    concepts = pytest.importorskip("pydicom.sr._concepts_dict").concepts["SCT"]
+    from medseg.inference.dicom_seg import _CODES, _LESIONS
+
+    known = {value: meaning.lower() for entry in concepts.values() for value, (meaning, _) in entry.items()}
+    for name, code in _CODES.items():
+        assert name[:4] in known[code], name
+    assert {known[code] for code in _LESIONS.values()} == {"tumor", "lesion"}
