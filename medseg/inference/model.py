@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 import yaml
@@ -21,7 +22,7 @@ from medseg.errors import InputError
 from medseg.files import make_folder, writing
 from medseg.inference.card import write_card
 from medseg.inference.ensemble import Ensemble
-from medseg.networks.unet import planned_unet
+from medseg.networks.unet import UNet, planned_unet
 from medseg.plan import Plan, load_plan, printable, save_plan
 
 __all__ = ["Model", "load_model", "save_model"]
@@ -46,9 +47,10 @@ class Model:
     digest: str = ""
 
     @property
-    def networks(self) -> tuple[nn.Module, ...]:
+    def networks(self) -> tuple[UNet, ...]:
         """The network, or the members of the ensemble."""
-        return tuple(self.network.members) if isinstance(self.network, Ensemble) else (self.network,)
+        found = list(self.network.members) if isinstance(self.network, Ensemble) else [self.network]
+        return tuple(cast(UNet, network) for network in found)
 
 
 def save_model(folder: str | os.PathLike[str], weights: Mapping[str, Tensor], plan: Plan) -> Path:
