@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from medseg.data.cache import IGNORE, CaseCache, PreparedCase
 from medseg.data.cohort import Case
 from medseg.data.soft import background_first
+from medseg.data.stored import Stored
 from medseg.data.targets import SOFT_STEPS
 from medseg.errors import InputError
 from medseg.randomness import generator, permutation
@@ -34,7 +35,7 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         foreground: the share of patches that are placed around a voxel of a class drawn evenly from those that the
             case has; the others, and cases without labels, anywhere in the body's box.
         purpose: what sets this dataset's randomness apart from another's.
-        skip_bad: another case stands in for one that can no longer be read; otherwise that is an InputError.
+        skip_bad: another case stands in for one that cannot be read; otherwise that is an InputError.
 
     Items:
         image (C, *patch) float32; label (1, *patch) uint8, class indices or `IGNORE`; mask (1, *patch) bool. Outside
@@ -66,9 +67,9 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         self.purpose = purpose
         self.skip_bad = skip_bad
         self.values = cache.plan.label_values
-        self.cases = cache.prepare(data) if data else []
-        self.partial = any(case.annotated is not None for case in self.cases)
         self._bad: set[int] = set()
+        self.cases = self._prepared() if data else []
+        self.partial = any(case.annotated is not None for case in self.cases)
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -101,6 +102,21 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
     def class_voxels(self) -> list[int]:
         """Voxels of each class over all labelled cases, on the plan's grid; for class weights."""
         return [sum(case.class_voxels.get(index, 0) for case in self.cases) for index in range(len(self.values))]
+
+    def _prepared(self) -> list[PreparedCase]:
+        try:
+            return self.cache.prepare(self.data)
+        except InputError:
+            if not self.skip_bad:
+                raise
+        found = []  # which of them it is, one by one
+        for number, case in enumerate(self.data):
+            try:
+                found.append(self.cache.case(case))
+            except InputError:
+                self._bad.add(number)
+                found.append(PreparedCase(case.name, (0, 0, 0), Stored(np.empty((0, 0, 0, 0)))))
+        return found
 
     def _case_patch(self, number: int, step: int, slot: int) -> dict[str, Tensor]:
         try:

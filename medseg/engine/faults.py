@@ -63,9 +63,9 @@ class Faults:
         """What to say at the end of the run."""
         said = []
         if self.skipped_steps:
-            said.append(f"Skipped {self.skipped_steps} steps whose loss or gradient was not finite")
+            said.append(f"Steps skipped, because loss or gradient was not finite: {self.skipped_steps}")
         if self.bad_cases:
-            said.append(f"Left out {len(self.bad_cases)} cases that could not be read: {', '.join(self.bad_cases)}")
+            said.append(f"Cases left out that could not be read: {len(self.bad_cases)} ({', '.join(self.bad_cases)})")
         return said
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from medseg import ranks
-from medseg.data.cohort import Cohort
+from medseg.data.cohort import Case, Cohort
 from medseg.plan import Plan
 from medseg.planning import cohort_digest
 
@@ -36,10 +37,21 @@ _FREE = tuple(
 
 
 def run_record(plan: Plan, config: Mapping[str, Any], cohort: Cohort) -> dict[str, Any]:
-    """`plan`, `config` (the resolved one, as YAML), `data_digest` and `processes`, whose number may round batches."""
+    """`plan`, `config` (the resolved one, as YAML), `data_digest`, with `skip_bad` that of the cases that are there, and
+    `processes`, whose number may round batches.
+
+    Raises:
+        InputError: a file of a case cannot be read.
+    """
+    if config.get("skip_bad"):
+        cohort = dataclasses.replace(cohort, labelled=_there(cohort.labelled), unlabelled=_there(cohort.unlabelled))
     digest = ranks.from_first(lambda: cohort_digest(cohort))
     own = {"config": as_yaml(config), "data_digest": digest, "processes": ranks.size()}
     return {"plan": plan.model_dump(mode="json"), **own}
+
+
+def _there(cases: Sequence[Case]) -> tuple[Case, ...]:
+    return tuple(case for case in cases if all(path.exists() for path in (*case.images, case.label) if path))
 
 
 def as_yaml(config: Mapping[str, Any]) -> str:

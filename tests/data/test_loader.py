@@ -206,6 +206,11 @@ def test_a_case_that_can_no_longer_be_read_is_named_or_left_out(
         assert first["bad"] == [name for name in planned if name == bad]
         for slot, name in enumerate(planned):
             assert torch.equal(first["labelled"]["image"][slot], whole["labelled"]["image"][slot]) == (name == good)
+        # a run that is resumed later prepares what can be read, and draws the same
+        again = PatchDataset(dataset.data, cache, plan.patch_size, 3, seed=1, skip_bad=True)
+        assert same(first, next(iter(PairedLoader(again, workers=workers))))
+        with pytest.raises(InputError, match=f"{bad}.nii.gz"):
+            PatchDataset(dataset.data, cache, plan.patch_size, 3, seed=1)
 
 
 def test_processes_share_the_slots_of_a_step(

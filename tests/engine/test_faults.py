@@ -102,7 +102,7 @@ def test_skipped_steps_are_counted_and_in_no_average(tmp_path: Path) -> None:
     found = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["skipped_steps"] for row in found if row["kind"] == "fault"] == [1, 2, 3, 4, 5]
     assert [metrics["loss"] for _, kind, metrics in rows if kind == "train" and "loss" in metrics] == [1.0, 1.0]
-    assert faults.lines() == ["Skipped 5 steps whose loss or gradient was not finite"]
+    assert faults.lines() == ["Steps skipped, because loss or gradient was not finite: 5"]
 
 
 def test_too_many_in_a_row_name_cases_and_terms_also_over_a_resume(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_too_many_in_a_row_name_cases_and_terms_also_over_a_resume(tmp_path: Pat
 def test_cases_that_were_left_out_are_counted_once(tmp_path: Path) -> None:
     faults = Faults()
     _fake(faults, [GOOD, GOOD], tmp_path, bad=["c", "c", "d"])
-    assert faults.lines() == ["Left out 2 cases that could not be read: c, d"]
+    assert faults.lines() == ["Cases left out that could not be read: 2 (c, d)"]
 
 
 def test_memory_is_explained_with_a_smaller_plan(small_plan: Build, tmp_path: Path) -> None:
