@@ -37,8 +37,8 @@ _FREE = tuple(
 
 
 def run_record(plan: Plan, config: Mapping[str, Any], cohort: Cohort) -> dict[str, Any]:
-    """`plan`, `config` (the resolved one, as YAML), `data_digest`, with `skip_bad` that of the cases that are there, and
-    `processes`, whose number may round batches.
+    """`plan`, `config` (the resolved one, as YAML), `data_digest`, with `skip_bad` that of the cases that are there,
+    and `processes`, whose number may round batches.
 
     Raises:
         InputError: a file of a case cannot be read.
