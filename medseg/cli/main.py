@@ -58,12 +58,16 @@ def _register() -> None:
     from medseg.cli.methods import methods
     from medseg.cli.plan import plan
     from medseg.cli.predict import predict
+    from medseg.cli.report import report
     from medseg.cli.suggest import suggest
+    from medseg.cli.sweep import sweep
     from medseg.cli.train import train
     from medseg.cli.tune import tune_postprocessing
+    from medseg.cli.ui import ui
 
-    commands = (plan, train, predict, tune_postprocessing, export, evaluate, compare, losses, methods, suggest, doctor)
-    for command in commands:
+    runs_and_models = (plan, train, sweep, predict, tune_postprocessing, export)
+    results = (evaluate, compare, report, ui)
+    for command in (*runs_and_models, *results, losses, methods, suggest, doctor):
         app.command()(command)
     data.app.command()(cache)
     app.add_typer(data.app, name="data")

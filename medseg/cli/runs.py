@@ -2,20 +2,92 @@
 
 from __future__ import annotations
 
+import math
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from medseg.tracking import RunInfo
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Look after runs and what MLflow knows of them.")
+app = typer.Typer(help="List runs, and look after what MLflow knows of them.")
 
 
-@app.callback()
-def _runs() -> None:  # with it a single command keeps its name
-    pass
+_STATUS = {"FINISHED": "ended", "SCHEDULED": "waits"}
+
+
+@app.callback(invoke_without_command=True)
+def _runs(
+    context: typer.Context,
+    store: Annotated[str | None, typer.Option(metavar="URI", help="The MLflow store. Default: runs/mlruns.db.")] = None,
+    experiment: Annotated[str | None, typer.Option(help="Only runs of this one.")] = None,
+    most: Annotated[int, typer.Option("--most", min=1, help="The newest so many.")] = 50,
+) -> None:
+    """List runs: status, method, loss, labels, Dice, time. Commands do more.
+
+    \b
+    Example:
+      medseg runs --experiment loss_study
+      medseg runs show 3f2a
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from medseg.tracking import default_uri, list_runs
+
+    uri = store or default_uri()
+    found = list_runs(uri, experiment=experiment, most=most)
+    console = Console()
+    if not found:
+        console.print(f"{uri}: no runs yet", markup=False, highlight=False, soft_wrap=True)
+        return
+    caption = f"{uri}; Dice and HD95 (mm): validation, checkpoint last"
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
+    for name in ("id", "name", "status", "method", "loss", "labels", "seed", "Dice", "HD95", "min."):
+        text = name in ("name", "method", "loss")
+        table.add_column(name, justify="left" if text else "right", overflow="fold", no_wrap=not text)
+    for run in found:
+        numbers = _number(run, "validation_last/dice", 3), _number(run, "validation_last/hd95_mm", 1)
+        minutes = "" if math.isnan(run.seconds) else f"{run.seconds / 60:.1f}"
+        params = (run.params.get(key, "") for key in ("method", "loss", "labelled", "seed"))
+        texts = (run.name, _STATUS.get(run.status, run.status.lower()), *params)
+        table.add_row(run.id[:7], *map(Text, texts), *numbers, minutes)
+    console.print(table)
+
+
+@app.command()
+def show(
+    run_id: Annotated[str, typer.Argument(metavar="ID", help="A run's id, its beginning, or its name.")],
+    store: Annotated[str | None, typer.Option(metavar="URI", help="The MLflow store. Default: runs/mlruns.db.")] = None,
+) -> None:
+    """Show what is known of one run: settings, versions, metrics, files.
+
+    \b
+    Example:
+      medseg runs show 3f2a
+    """
+    from medseg.tracking import default_uri, list_runs
+
+    uri, console = store or default_uri(), Console()
+    (run,) = list_runs(uri, ids=[run_id])
+    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.start))
+    took = "" if math.isnan(run.seconds) else f", {run.seconds / 60:.1f} minutes"
+    lines = [f"{run.name} ({run.id})", f"{run.status.lower()}, began {began}{took}", f"experiment {run.experiment}"]
+    lines += [f"files: {run.artifacts}"]
+    own = {key: value for key, value in run.params.items() if not key.startswith("config.")}
+    for title, values in (("settings and versions", own), ("tags", run.tags)):
+        lines += ["", f"{title}:", *(f"  {key}: {value}" for key, value in sorted(values.items()))]
+    measured = {key: value for key, value in run.metrics.items() if key.startswith(("validation", "test"))}
+    lines += ["", "metrics:", *(f"  {key}: {value:.4g}" for key, value in sorted(measured.items()))]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -44,3 +116,8 @@ def sync(
         found = sync_run(run, store)
     sent = f"{found.sent.metrics} metrics, {found.sent.params} params, {found.sent.artifacts} artifacts"
     Console().print(f"{found.uri}: run {found.run_id}, sent now: {sent}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _number(run: RunInfo, key: str, digits: int) -> str:
+    value = run.metrics.get(key)
+    return "" if value is None else f"{value:.{digits}f}"

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from medseg.cli.folds import train_folds
 from medseg.cli.processes import inside, launch
 from medseg.errors import InputError
 from medseg.share import bundle_folder, overlay_folder
@@ -34,7 +35,14 @@ def train(
     steps: Annotated[int | None, typer.Option(help="The budget in optimiser steps: repeats exactly.")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="The budget in minutes. Default: 3, a first look.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that is drawn. Default: 0.")] = None,
+    fold: Annotated[int | None, typer.Option(metavar="K", help="Train and validate by this fold, from 0.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(metavar="K", help="Train all K folds, and collect them: measures and an ensemble.")
+    ] = None,
     experiment: Annotated[str | None, typer.Option(help="In MLflow. Default: default.")] = None,
+    register: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of a model in MLflow's registry: this is its next version.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run's folder. Default: runs/ and the time.")
     ] = None,
@@ -89,6 +97,7 @@ def train(
     Example:
       medseg train --data DATA --labelled 9 --max-minutes 30 --output runs/a
       medseg train --resume runs/a
+      medseg train --data DATA --folds 5 --output runs/cv
     """
     if processes > 1 and not inside():
         raise SystemExit(launch(sys.argv[1:], processes))
@@ -101,7 +110,9 @@ def train(
         "steps": steps,
         "max_minutes": max_minutes,
         "seed": seed,
+        "fold": fold,
         "experiment": experiment,
+        "register": register,
         "output_dir": str(output) if output else None,
         "modality": modality,
         "memory": memory,
@@ -125,7 +136,20 @@ def train(
             overrides["max_minutes"] = None  # which the run may have begun with; they are frozen into steps by now
     if processes > 1 and resume is None:
         files[1:1] = composed({"runtime": "distributed"})[1:]
-    _run(files, overrides, dry_run)
+    if folds is None:
+        _run(files, overrides, dry_run)
+        return
+    if resume is not None or fold is not None or output is None or dry_run:
+        what = "give --output, and neither --fold, --resume nor --dry-run"
+        raise InputError(f"--folds {folds}: {what}; the same command goes on")
+
+    def of_fold(changes: dict[str, Any]) -> None:
+        if "resume" in changes:
+            _run(_composed_before(Path(changes["resume"]), [], ()), changes, False)
+        else:
+            _run(files, overrides | changes, False)
+
+    train_folds(folds, output, data, of_fold)
 
 
 def composed(overlays: dict[str, str | None], extra: list[Path] | tuple[Path, ...] = ()) -> list[str]:

@@ -12,11 +12,12 @@ from medseg.engine.logs import JsonLines, StepLog
 from medseg.engine.output import new_output, plan_path, run_folder
 from medseg.engine.precision import Autocast, has_bf16, pick_device, set_deterministic
 from medseg.engine.progress import ProgressHandler
-from medseg.engine.provenance import run_params
+from medseg.engine.provenance import run_params, run_tags
 from medseg.engine.record import run_record
 from medseg.engine.schedule import PolynomialDecay
 from medseg.engine.sealed import load_checkpoint
 from medseg.engine.signals import StopSignals
+from medseg.engine.system import SystemMetrics
 from medseg.engine.trainer import Budget, Trainer
 from medseg.engine.validation import ValidationHandler
 
@@ -33,6 +34,7 @@ __all__ = [
     "SplitJudgement",
     "StepLog",
     "StopSignals",
+    "SystemMetrics",
     "Trainer",
     "TrainingJob",
     "ValidationHandler",
@@ -48,6 +50,7 @@ __all__ = [
     "run_folder",
     "run_params",
     "run_record",
+    "run_tags",
     "set_deterministic",
     "show_evaluation",
 ]

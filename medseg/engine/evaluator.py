@@ -18,11 +18,12 @@ from torch import nn
 
 from medseg import ranks
 from medseg.data.volume import strip_suffix, write_segmentation
+from medseg.engine.calibration import probability_buffer, with_calibration
 from medseg.engine.precision import Autocast
 from medseg.errors import InputError
 from medseg.files import make_folder, write_text
 from medseg.inference.inferer import PlannedInferer
-from medseg.inference.volumes import VolumeItem, predict_labels
+from medseg.inference.volumes import VolumeItem, segment
 from medseg.metrics.judge import judge
 from medseg.metrics.measures import TOLERANCE_MM
 from medseg.metrics.report import ClassResult, Summary, as_json, summarise
@@ -108,16 +109,20 @@ class VolumeEvaluator(Evaluator):
 
     def _iteration(self, engine: Any, batchdata: VolumeItem) -> CaseOutput:  # noqa: ARG002  # MONAI's signature
         item = batchdata
+        wanted = item.reference is not None and self.tolerance_mm is not None
+        buffer = probability_buffer(self.plan, item.grid.canonical) if wanted else None
         with torch.no_grad(), self.autocast():
-            labels = predict_labels(item, self.network, self.inferer, self.plan)
+            found = segment(item, [self.network.eval()], self.inferer, self.plan, buffer)
+        labels = found.labels
         results: list[ClassResult] = []
         if item.reference is not None:
-            reference = item.reference
-            judged = labels
+            reference, judged, keep = item.reference, labels, None
             if self.ignore:
-                nothing = np.isin(reference, self.ignore)
-                reference, judged = np.where(nothing, 0, reference), np.where(nothing, 0, labels)
+                keep = ~np.isin(reference, self.ignore)
+                reference, judged = np.where(keep, reference, 0), np.where(keep, labels, 0)
             results = self._judged(judged, reference.astype(np.int64), item)
+            if found.probabilities is not None:
+                results = with_calibration(results, self.plan, found.probabilities, judged, reference, keep)
             self.state.results[item.name] = results
         return CaseOutput(item, labels, tuple(results))
 

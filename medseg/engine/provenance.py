@@ -14,7 +14,7 @@ import torch
 import medseg
 from medseg.data.cohort import Cohort
 
-__all__ = ["LIBRARIES", "provenance", "run_params", "short_name"]
+__all__ = ["LIBRARIES", "provenance", "run_params", "run_tags", "short_name"]
 
 LIBRARIES = (
     "torch",
@@ -54,6 +54,22 @@ def run_params(method: object, loss: object, cohort: Cohort, **given: object) ->
         "cases": {kind: len(getattr(cohort, kind)) for kind in ("labelled", "unlabelled", "validation", "test")},
         **given,
     }
+
+
+def run_tags(
+    method: object, loss: object, labelled: object, seed: object, fold: object, parent: object = None
+) -> dict[str, str]:
+    """What runs are searched by in MLflow: method, loss, label budget, seed, fold; and `parent`, the id of the run that
+    this one is shown below."""
+    given: dict[str, object] = {
+        "method": short_name(method),
+        "loss": short_name(loss),
+        "budget": labelled,
+        "seed": seed,
+        "fold": fold,
+    }
+    given["mlflow.parentRunId"] = parent
+    return {name: str(value) for name, value in given.items() if value is not None}
 
 
 def short_name(part: object) -> str:

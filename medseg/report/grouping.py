@@ -18,7 +18,19 @@ __all__ = ["Group", "group_runs", "mixed"]
 _REPEATS = ("seed", "fold")
 _PLACES = (
     *("imports", "bundle_root", "dataset_dir", "modality", "output_dir", "experiment", "run_name", "cache_dir"),
-    *("plan_file", "device_name", "workers", "resume", "force", "offline", "register", "handlers", "job", "initialize"),
+    *(
+        "plan_file",
+        "device_name",
+        "workers",
+        "resume",
+        "force",
+        "offline",
+        "register",
+        "parent_run",
+        "handlers",
+        "job",
+        "initialize",
+    ),
     *("training", "run", "finalize", "config", "record", "train", "validate", "test", "val_interval"),
 )
 # these have names of their own, or are compared apart

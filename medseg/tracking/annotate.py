@@ -6,10 +6,9 @@ import math
 import os
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from medseg.errors import InputError
-from medseg.tracking.store import metric_key, quiet
+from medseg.tracking.store import metric_key, quiet, store_missing
 
 __all__ = ["annotate"]
 
@@ -30,7 +29,7 @@ def annotate(
     from mlflow.exceptions import MlflowException
 
     quiet()
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    if store_missing(uri):
         raise InputError(f"MLflow store {uri}: no such file, so run {run_id} was not noted there; has it moved?")
     try:
         client = MlflowClient(uri)

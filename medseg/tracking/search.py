@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.errors import InputError
-from medseg.tracking.store import quiet
+from medseg.tracking.store import quiet, store_missing
 
 __all__ = ["RunInfo", "fetch_run", "list_runs"]
 
@@ -64,7 +64,7 @@ def list_runs(
     from mlflow.exceptions import MlflowException
 
     quiet()
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    if store_missing(uri):
         raise InputError(f"MLflow store {uri}: no such file; train a run first, or name another store with --store")
     try:
         client = MlflowClient(uri)

@@ -17,6 +17,7 @@ __all__ = [
     "metric_key",
     "quiet",
     "remote_problem",
+    "store_missing",
     "store_problem",
 ]
 
@@ -48,9 +49,14 @@ def store_problem() -> tuple[str, str]:
     """The default store's URI and what is wrong with it, "" where it answers. A local store that does not exist yet
     is fine: its first run makes it."""
     uri = default_uri()
-    if local_folder(uri) is not None and not Path(uri.removeprefix(_LOCAL)).exists():
+    if store_missing(uri):
         return uri, ""
     return uri, _problem(uri)
+
+
+def store_missing(uri: str) -> bool:
+    """Whether it is a local store that does not exist yet; asking MLflow for it would make it."""
+    return uri.startswith(_LOCAL) and not Path(uri.removeprefix(_LOCAL)).exists()
 
 
 def remote_problem(uri: str) -> str:

@@ -13,6 +13,7 @@ from medseg.methods import Progress
 from medseg.share import bundle_folder, overlay_folder
 
 OVERLAYS = sorted(path.relative_to(overlay_folder()).as_posix() for path in overlay_folder().glob("*/*.yaml"))
+OVERLAYS = [name for name in OVERLAYS if not name.startswith("experiment/")]  # these are no overlays
 NEEDS_GPU = {"runtime/cuda.yaml"}
 
 

@@ -18,6 +18,7 @@ from medseg.engine import load_checkpoint
 from medseg.inference import load_model
 from medseg.share import bundle_folder, overlay_folder
 
+MODEL = {"model.safetensors", "plan.yaml", "model_card.md"}
 SMALL = ("--network", "small", "--set", "val_interval=2")
 
 
@@ -29,10 +30,10 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_leaves_what_the_readme_says(tiny_run: Path) -> None:
     expected = {"config.yaml", "plan.yaml", "metrics.json", "metrics.jsonl", "checkpoints", "model", "pictures"}
-    expected |= {"run.json", "predictions"}
+    expected |= {"run.json", "mlflow.json", "predictions"}
     assert {path.name for path in tiny_run.iterdir() if not path.name.startswith(".")} == expected
     assert {path.name for path in (tiny_run / "checkpoints").iterdir()} == {"best.pt", "last.pt"}
-    assert {path.name for path in (tiny_run / "model").iterdir()} == {"model.safetensors", "plan.yaml"}
+    assert {path.name for path in (tiny_run / "model").iterdir()} == MODEL
     assert list((tiny_run / "pictures").glob("*.png"))
 
     metrics = json.loads((tiny_run / "metrics.json").read_text())
@@ -41,6 +42,7 @@ def test_a_run_leaves_what_the_readme_says(tiny_run: Path) -> None:
         summary = metrics["validation"][checkpoint]["summary"]
         assert [row["class_name"] for row in summary["classes"]] == ["liver", "kidneys", "aorta"]
         assert metrics["validation"][checkpoint]["cases"]
+        assert all(0 < row["ece"]["mean"] < 1 for row in summary["classes"])
     rows = [json.loads(line) for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
     train = [row for row in rows if row["kind"] == "train"]
     assert {"loss", "loss/labelled", "labelled/dice", "labelled/ce", "learning_rate", "ramp"} <= set(train[-1])

@@ -1,0 +1,62 @@
+"""`medseg train --folds K`: one run a fold, then what they say together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from medseg.errors import InputError
+
+__all__ = ["train_folds"]
+
+
+def train_folds(count: int, output: Path, data: str | None, train: Callable[[dict[str, Any]], None]) -> None:
+    """Trains folds 0 to `count` - 1 into `output/fold_K` and collects them. What has finished is not trained again, so
+    that the same command goes on where it was stopped; the folds share the plan of the first.
+
+    Args:
+        count: of folds, as many as the splits have.
+        output: of all.
+        data: the cohort's folder; None where an overlay says it.
+        train: runs one training with the overrides given; with a `resume` key it goes on with that run.
+
+    Raises:
+        InputError: fewer than two folds, or the splits have another number.
+    """
+    from medseg.engine.folds import collect_folds
+    from medseg.report.tables import checkpoint_table
+
+    if count < 2:
+        raise InputError(f"--folds {count}: expected at least 2; --fold K trains one")
+    if data is not None:
+        _check_count(count, Path(data))
+    runs = [output / f"fold_{number}" for number in range(count)]
+    console = Console()
+    for number, run in enumerate(runs):
+        if (run / "metrics.json").exists():
+            console.print(f"fold {number}: done already in {run}", markup=False, highlight=False, soft_wrap=True)
+            continue
+        if (run / "checkpoints" / "last.pt").exists():
+            train({"resume": str(run)})
+            continue
+        first = {"plan_file": str(runs[0] / "plan.yaml")} if number else {}
+        train({"fold": number, "output_dir": str(run), "run_name": f"{output.name}-fold{number}", **first})
+    summaries = collect_folds(output, runs)
+    console.print(checkpoint_table(summaries, f"cross-validation, {count} folds", summaries["best"].n_cases))
+    console.print(f"Ensemble: {output / 'model'}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _check_count(count: int, data: Path) -> None:
+    from medseg.data.layouts import list_cases
+    from medseg.data.splits import list_folds
+
+    there = len(list_folds(list_cases(data)))
+    if there != count:
+        what = f"there are {there}" if there else "there are none"
+        raise InputError(
+            f"{data / 'splits.json'}: --folds {count} asked for, but {what}; draw them with "
+            f"`medseg data split --folds {count}`"
+        )

@@ -1,0 +1,119 @@
+"""`medseg sweep`: the trainings of an experiment file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from medseg.errors import InputError
+
+if TYPE_CHECKING:
+    from medseg.engine.experiment import Trial
+
+__all__ = ["sweep"]
+
+# options of `medseg train`; every other key of an experiment is one of the config
+_OPTIONS = (
+    *("data", "labelled", "method", "loss", "network", "task", "runtime", "steps", "max-minutes", "seed", "fold"),
+    *("modality", "plan", "device"),
+)
+
+
+def sweep(
+    experiment: Annotated[Path, typer.Argument(metavar="FILE", help="Such as configs/experiment/loss_study.yaml.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where runs are written. Default: runs/ and the experiment.")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(metavar="URI", help="Of Optuna, shared by machines. Default: sweep.db in the output.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained.")] = False,
+) -> None:
+    """Train everything that an experiment file asks for, one after another.
+
+    The same command goes on where it was stopped, and tries again what
+    failed. A failed trial does not end it. Machines that name one --storage
+    share the work. On one machine start it once: budgets in minutes are
+    equal only where a run has the machine for itself.
+
+    \b
+    Example:
+      medseg sweep configs/experiment/loss_study.yaml
+      medseg compare runs/loss_study --baseline dice_ce
+    """
+    from medseg.engine.experiment import grid_trials, load_experiment
+
+    asked = load_experiment(experiment)
+    folder = output or Path("runs") / asked.experiment
+    console = Console()
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    if dry_run:
+        if asked.search is not None:
+            say(f"{asked.search.trials} trials in {', '.join(asked.search.space)}, on {asked.search.base}")
+        for trial in grid_trials(asked):
+            say(" ".join(_command(trial, folder / trial.name, asked.experiment, None)))
+        return
+    from medseg.engine.output import locked
+    from medseg.engine.sweep import open_study, run_sweep, trial_value
+    from medseg.files import make_folder
+    from medseg.tracking import parent_run
+
+    make_folder(folder)
+    uri = storage or f"sqlite:///{(folder / 'sweep.db').absolute()}"
+    metric = asked.search.metric if asked.search is not None else "dice"
+    with locked(folder):
+        study = open_study(asked, uri)
+        parent = parent_run(asked.experiment)
+
+        def train(trial: Trial) -> float:
+            run = folder / trial.name
+            if not (run / "metrics.json").exists():
+                _train(trial, run, asked.experiment, parent)
+            return trial_value(run, metric)
+
+        run_sweep(asked, study, train, say)
+    failed = sorted(path.name for path in folder.glob("*/failed.log"))
+    say(f"compare them with: medseg compare {folder}")
+    if failed:
+        say(f"{len(failed)} trial(s) failed; their last words are in {folder}/*/failed.log")
+
+
+def _train(trial: Trial, run: Path, experiment: str, parent: str | None) -> None:
+    """A process of its own, so that nothing of one trial reaches the next, and no crash this one."""
+    resumed = (run / "checkpoints" / "last.pt").exists()
+    arguments = ["--resume", str(run)] if resumed else _command(trial, run, experiment, parent)[2:]
+    code = "from medseg.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    log = run / "failed.log"
+    if done.returncode:
+        if run.is_dir():
+            log.write_text(done.stderr, encoding="utf-8")
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        if done.returncode in (130, 143):  # stopped by a signal, which was meant for the sweep too
+            raise KeyboardInterrupt
+        raise InputError(f"trial {trial.name}: {last[0]}")
+    log.unlink(missing_ok=True)
+
+
+def _command(trial: Trial, run: Path, experiment: str, parent: str | None) -> list[str]:
+    """`medseg train ...` of a trial."""
+    words = ["medseg", "train", "--output", str(run), "--experiment", experiment]
+    settings: dict[str, Any] = dict(trial.settings)
+    if parent is not None:
+        settings["parent_run"] = parent
+    for key, value in settings.items():
+        if value is None:
+            continue
+        name = key.replace("_", "-")
+        words += [f"--{name}", str(value)] if name in _OPTIONS else ["--set", f"{key}={value}"]
+    return words

@@ -1,0 +1,41 @@
+"""The MLflow run that the runs of a sweep are shown below."""
+
+from __future__ import annotations
+
+import sys
+
+from medseg.errors import InputError
+from medseg.tracking.search import list_runs
+from medseg.tracking.store import artifact_location, default_uri, local_folder, quiet
+
+__all__ = ["parent_run"]
+
+_TAG = "medseg.sweep"
+
+
+def parent_run(experiment: str) -> str | None:
+    """The id of the parent run of a sweep in the default store: the one that is there, or a new one. None, with a
+    warning, where the store does not answer: runs are then not nested."""
+    from mlflow import MlflowClient
+
+    quiet()
+    uri = default_uri()
+    try:
+        there = list_runs(uri, experiment=experiment, tags={_TAG: experiment})
+        if there:
+            return there[0].id
+    except InputError:
+        pass  # neither store nor experiment may exist yet
+    try:
+        folder = local_folder(uri)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        client = MlflowClient(uri)
+        found = client.get_experiment_by_name(experiment)
+        key = found.experiment_id if found else client.create_experiment(experiment, artifact_location(uri))
+        run = client.create_run(key, run_name=experiment, tags={_TAG: experiment})
+        client.set_terminated(run.info.run_id)
+    except Exception as error:  # whatever a store's driver raises
+        print(f"Warning: MLflow store {uri}: the sweep's runs are not nested ({error})", file=sys.stderr)
+        return None
+    return str(run.info.run_id)

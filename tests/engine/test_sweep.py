@@ -1,0 +1,146 @@
+"""Experiments are read, expanded, run to their end, taken up again and shared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medseg.engine.experiment import Experiment, Trial, grid_trials, load_experiment
+from medseg.engine.sweep import open_study, run_sweep, trial_value
+from medseg.errors import InputError
+from medseg.share import overlay_folder
+
+GRID = {
+    "experiment": "x",
+    "parts": [
+        {"base": {"steps": 2}, "grid": {"loss": ["dice", "tversky"], "seed": [1, 2]}},
+        {"grid": {"loss": ["dice"]}},
+    ],
+}
+
+
+def _ignored(_: str) -> None:
+    pass
+
+
+def test_grids_are_expanded_and_named_by_their_settings() -> None:
+    trials = grid_trials(Experiment.model_validate(GRID))
+    assert [t.settings for t in trials][:2] == [
+        {"steps": 2, "loss": "dice", "seed": 1},
+        {"steps": 2, "loss": "dice", "seed": 2},
+    ]
+    assert len({t.name for t in trials}) == 5
+    assert trials[3].name.startswith("tversky-2-")
+    other = Experiment.model_validate(
+        {**GRID, "parts": [{"base": {"steps": 3}, "grid": {"loss": ["dice"], "seed": [1]}}]}
+    )
+    assert grid_trials(other)[0].name not in {t.name for t in trials}
+
+
+def test_the_loss_study_has_every_loss() -> None:
+    study = load_experiment(overlay_folder() / "experiment" / "loss_study.yaml")
+    losses = {path.stem for path in (overlay_folder() / "loss").glob("*.yaml")}
+    assert set(study.parts[0].grid["loss"]) == losses
+    assert {"dice_ce"} < set(study.parts[1].grid["loss"]) <= losses
+    assert len(grid_trials(study)) == 2 * len(losses) + 2 * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("experiment: x", "either parts"),
+        ("experiment: x\nparts: [{grid: {loss: []}}]", "parts.0.grid.loss"),
+        ("experiment: x\nparts: [{grd: {loss: [dice]}}]", "parts.0.grd"),
+        ("experiment: a/b\nparts: [{}]", "experiment"),
+        ("experiment: x\nsearch: {trials: 2, space: {learning_rate: {low: 1, high: 0}}}", "low must be below high"),
+        ("- 1", "file"),
+        ("a: [", "not a readable experiment"),
+    ],
+)
+def test_wrong_files_are_one_line(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(InputError) as error:
+        load_experiment(tmp_path / "x.yaml")
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_failed_trial_does_not_end_a_grid_and_is_tried_again(tmp_path: Path) -> None:
+    experiment = Experiment.model_validate(GRID)
+    storage = f"sqlite:///{tmp_path / 'sweep.db'}"
+    calls: list[str] = []
+    lines: list[str] = []
+    broken = grid_trials(experiment)[1].name
+
+    def train(trial: Trial) -> float:
+        calls.append(trial.name)
+        if trial.name == broken and not any("failed" in line for line in lines):
+            raise InputError("no space left")
+        return 0.5
+
+    run_sweep(experiment, open_study(experiment, storage), train, lines.append)
+    assert sorted(calls) == sorted(t.name for t in grid_trials(experiment))
+    assert f"{broken}: failed: no space left" in lines
+    calls.clear()
+    run_sweep(experiment, open_study(experiment, storage), train, lines.append)
+    assert calls == [broken]
+    calls.clear()
+    run_sweep(experiment, open_study(experiment, storage), train, lines.append)
+    assert calls == []
+    assert lines[-1] == "5 trials, 5 of them done or under way"
+
+
+def test_two_processes_share_a_grid(tmp_path: Path) -> None:
+    """The second begins while the first is in the middle of a trial, and takes what is left."""
+    experiment = Experiment.model_validate(GRID)
+    storage = f"sqlite:///{tmp_path / 'sweep.db'}"
+    calls: list[tuple[int, str]] = []
+
+    def other(trial: Trial) -> float:
+        calls.append((2, trial.name))
+        return 0.5
+
+    def train(trial: Trial) -> float:
+        calls.append((1, trial.name))
+        if len(calls) == 1:
+            run_sweep(experiment, open_study(experiment, storage), other, _ignored)
+        return 0.5
+
+    run_sweep(experiment, open_study(experiment, storage), train, _ignored)
+    assert sorted(name for _, name in calls) == sorted(t.name for t in grid_trials(experiment))
+    assert [worker for worker, _ in calls].count(1) == 1
+
+
+def test_a_search_finds_its_way_and_goes_on(tmp_path: Path) -> None:
+    space = {"learning_rate": {"low": 1e-4, "high": 1.0, "log": True}, "loss": ["dice", "tversky"]}
+    wanted = {"experiment": "s", "search": {"trials": 12, "space": space, "base": {"steps": 2}}}
+    experiment = Experiment.model_validate(wanted)
+    storage = f"sqlite:///{tmp_path / 'sweep.db'}"
+    seen: list[dict[str, Any]] = []
+
+    def train(trial: Trial) -> float:
+        seen.append(dict(trial.settings))
+        if len(seen) == 3:
+            raise RuntimeError("diverged")
+        if len(seen) == 6:
+            raise KeyboardInterrupt
+        return -abs(float(trial.settings["learning_rate"] or 0) - 0.01)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(experiment, open_study(experiment, storage), train, _ignored)
+    assert len(seen) == 6
+    run_sweep(experiment, open_study(experiment, storage), train, _ignored)
+    assert len(seen) == 12
+    assert all(settings["steps"] == 2 and 1e-4 <= settings["learning_rate"] <= 1 for settings in seen)
+    assert len({settings["learning_rate"] for settings in seen}) == 12
+
+
+def test_values_come_from_finished_runs(tiny_run: Path, tmp_path: Path) -> None:
+    assert 0 <= trial_value(tiny_run) <= 1
+    assert trial_value(tiny_run, "hd95_mm") > 1
+    with pytest.raises(InputError, match="no dice of a finished run"):
+        trial_value(tmp_path)
+    with pytest.raises(InputError, match="cannot be opened"):
+        open_study(Experiment.model_validate(GRID), "nonsense://x")

@@ -1,0 +1,70 @@
+"""Folds are trained, skipped where they are done, and collected."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from medseg.engine.folds import collect_folds
+from medseg.errors import InputError
+
+
+@pytest.fixture
+def data(tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = Path(shutil.copytree(tiny_cohort, tmp_path / "data"))
+    splits = json.loads((folder / "splits.json").read_text())
+    one, two = [name for names in splits["labelled"].values() for name in names][:2]
+    splits["folds"] = [{"train": [one], "validation": [two]}, {"train": [two], "validation": [one]}]
+    del splits["labelled"]
+    (folder / "splits.json").write_text(json.dumps(splits))
+    return folder
+
+
+def test_folds_are_trained_and_collected(medseg: Any, data: Path, tmp_path: Path) -> None:
+    small = ("--method", "supervised", "--network", "small", "--set", "val_interval=2")
+    command = ("train", "--data", data, *small, "--steps", 2, "--output", tmp_path / "cv")
+    code, out, err = medseg(*command, "--folds", 2)
+    assert code == 0, err
+    assert "cross-validation, 2 folds: 2 cases" in out
+    record = json.loads((tmp_path / "cv" / "cross_validation.json").read_text())
+    assert sorted(record["last"]["folds"].values()) == [0, 1]
+    for number in range(2):
+        own = json.loads((tmp_path / "cv" / f"fold_{number}" / "metrics.json").read_text())["validation"]["last"]
+        for case, results in own["cases"].items():
+            assert record["last"]["cases"][case] == results
+            assert record["last"]["folds"][case] == number
+        assert json.loads((tmp_path / "cv" / f"fold_{number}" / "run.json").read_text())["params"]["fold"] == number
+    members = yaml.safe_load((tmp_path / "cv" / "model" / "ensemble.yaml").read_text())["members"]
+    assert members == ["fold_0", "fold_1"]
+    for member in members:
+        weights = tmp_path / "cv" / "model" / member / "model.safetensors"
+        assert weights.read_bytes() == (tmp_path / "cv" / member / "model" / "model.safetensors").read_bytes()
+    # what is done is not done again; what is missing is
+    before = (tmp_path / "cv" / "fold_0" / "metrics.json").stat().st_mtime_ns
+    shutil.rmtree(tmp_path / "cv" / "fold_1")
+    code, out, err = medseg(*command, "--folds", 2)
+    assert code == 0, err
+    assert "fold 0: done already" in out
+    assert (tmp_path / "cv" / "fold_0" / "metrics.json").stat().st_mtime_ns == before
+    assert (tmp_path / "cv" / "fold_1" / "metrics.json").exists()
+    with pytest.raises(InputError, match="folds must not overlap"):
+        collect_folds(tmp_path / "x", [tmp_path / "cv" / "fold_0"] * 2)
+
+
+def test_folds_that_are_not_there(medseg: Any, data: Path, tmp_path: Path) -> None:
+    for arguments, said in (
+        (("--folds", 3, "--output", tmp_path / "a"), "but there are 2; draw them with"),
+        (("--folds", 1, "--output", tmp_path / "a"), "at least 2"),
+        (("--folds", 2), "give --output"),
+        (("--fold", 7, "--output", tmp_path / "a"), "no fold 7"),
+    ):
+        code, _, err = medseg("train", "--data", data, "--steps", 2, *arguments)
+        assert code == 2, arguments
+        assert said in err
