@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -59,7 +60,7 @@ def sweep(
         if asked.search is not None:
             say(f"{asked.search.trials} trials in {', '.join(asked.search.space)}, on {asked.search.base}")
         for trial in grid_trials(asked):
-            say(" ".join(_command(trial, folder / trial.name, asked.experiment, None)))
+            say(" ".join(_command(trial, folder / trial.name, asked.experiment)))
         return
     from medseg.engine.output import locked
     from medseg.engine.sweep import open_study, run_sweep, trial_value
@@ -89,10 +90,12 @@ def sweep(
 def _train(trial: Trial, run: Path, experiment: str, parent: str | None) -> None:
     """A process of its own, so that nothing of one trial reaches the next, and no crash this one."""
     resumed = (run / "checkpoints" / "last.pt").exists()
-    arguments = ["--resume", str(run)] if resumed else _command(trial, run, experiment, parent)[2:]
+    arguments = ["--resume", str(run)] if resumed else _command(trial, run, experiment)[2:]
     code = "from medseg.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "train", *arguments]
+    nested = {"MEDSEG_PARENT_RUN": parent} if parent is not None else {}
     done = subprocess.run(
-        [sys.executable, "-c", code, "train", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, **nested}
     )
     log = run / "failed.log"
     if done.returncode:
@@ -105,13 +108,10 @@ def _train(trial: Trial, run: Path, experiment: str, parent: str | None) -> None
     log.unlink(missing_ok=True)
 
 
-def _command(trial: Trial, run: Path, experiment: str, parent: str | None) -> list[str]:
+def _command(trial: Trial, run: Path, experiment: str) -> list[str]:
     """`medseg train ...` of a trial."""
     words = ["medseg", "train", "--output", str(run), "--experiment", experiment]
-    settings: dict[str, Any] = dict(trial.settings)
-    if parent is not None:
-        settings["parent_run"] = parent
-    for key, value in settings.items():
+    for key, value in trial.settings.items():
         if value is None:
             continue
         name = key.replace("_", "-")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import subprocess
@@ -56,19 +57,11 @@ def run_params(method: object, loss: object, cohort: Cohort, **given: object) ->
     }
 
 
-def run_tags(
-    method: object, loss: object, labelled: object, seed: object, fold: object, parent: object = None
-) -> dict[str, str]:
-    """What runs are searched by in MLflow: method, loss, label budget, seed, fold; and `parent`, the id of the run that
-    this one is shown below."""
-    given: dict[str, object] = {
-        "method": short_name(method),
-        "loss": short_name(loss),
-        "budget": labelled,
-        "seed": seed,
-        "fold": fold,
-    }
-    given["mlflow.parentRunId"] = parent
+def run_tags(method: object, loss: object, labelled: object, seed: object, fold: object) -> dict[str, str]:
+    """What runs are searched by in MLflow: method, loss, label budget, seed, fold; and, where the environment variable
+    MEDSEG_PARENT_RUN names one, as `medseg sweep` does, the run that this one is shown below."""
+    given: dict[str, object] = {"method": short_name(method), "loss": short_name(loss), "budget": labelled}
+    given |= {"seed": seed, "fold": fold, "mlflow.parentRunId": os.environ.get("MEDSEG_PARENT_RUN")}
     return {name: str(value) for name, value in given.items() if value is not None}
 
 

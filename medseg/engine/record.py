@@ -30,7 +30,7 @@ _FREE = tuple(
             "run_name",
         ),
         *("workers", "handlers#checkpoints", "handlers#mlflow", "handlers#progress"),
-        *("handlers#datasets", "handlers#system", "parent_run", "register"),
+        *("handlers#datasets", "handlers#system", "register"),
         # how to go on, and how long: that is compared with the frozen steps
         *("force", "init_from", "offline", "resume", "skip_bad", "steps"),
     )

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -19,6 +20,9 @@ from medseg.tracking.store import quiet
 __all__ = ["DatasetInputs", "log_datasets"]
 
 _CONTEXTS = {"labelled": "training", "unlabelled": "training without labels", "validation": "validation"}
+
+# seconds: MLflow fails where two runs note the same data set at the same moment, and not once one of them has
+_WAITS = (0.3, 1.0, 2.0)
 
 
 class TrackerLike(Protocol):
@@ -49,10 +53,16 @@ class DatasetInputs:
         """Notes them."""
         if self.tracker.run_id is None or not ranks.is_first():
             return
-        try:
-            log_datasets(self.tracker.uri, self.tracker.run_id, self.cohort)
-        except Exception as error:  # whatever a store's driver raises: training goes on
-            print(f"Warning: MLflow store {self.tracker.uri}: datasets are not noted ({error})", file=sys.stderr)
+        for wait in (*_WAITS, None):
+            try:
+                log_datasets(self.tracker.uri, self.tracker.run_id, self.cohort)
+                return
+            except Exception as error:  # whatever a store's driver raises: training goes on
+                if wait is None:
+                    what = (str(error).splitlines() or [type(error).__name__])[0]
+                    print(f"Warning: MLflow store {self.tracker.uri}: datasets are not noted ({what})", file=sys.stderr)
+                else:
+                    time.sleep(wait)
 
 
 def log_datasets(uri: str, run_id: str, cohort: Cohort) -> None:
