@@ -220,13 +220,15 @@ def test_faults_in_mid_run_leave_a_run_that_goes_on(
 
 @pytest.mark.slow
 def test_a_run_killed_twenty_times_goes_on_as_if_nothing_had_happened(
-    medseg: Any, tiny_cohort: Path, tmp_path: Path
+    medseg: Any, tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ["--data", tiny_cohort, "--network", "small", "--set", "val_interval=16", "--steps", 96]
     options += ["--set", "handlers#checkpoints#every_steps=3", "--set", "handlers#steps#every=5"]
+    (tmp_path / "reference").mkdir()
+    monkeypatch.chdir(tmp_path / "reference")  # with a store of its own
     code, _, err = medseg("train", *options, "--output", tmp_path / "whole")
     assert code == 0, err
-    shutil.rmtree(tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
     run, dice, kills, in_mid_checkpoint = tmp_path / "killed", random.Random(1), 0, 0
 
     def torn() -> bool:
