@@ -42,12 +42,18 @@ def last_words(error: BaseException) -> tuple[str, int] | None:
     return None
 
 
-def dead_worker(error: BaseException) -> InputError | None:
+def dead_worker(error: BaseException, receiving: bool = False) -> InputError | None:
     """What to say where `error` is torch's about a worker process of a DataLoader that something ended. A signal brings
-    it, so that it may be raised anywhere in a program."""
-    if not isinstance(error, RuntimeError) or not str(error).startswith("DataLoader worker ("):
+    it, so that it may be raised anywhere in a program. Who is `receiving` from one may also find the line cut."""
+    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker ("):
+        said = " ".join(str(error).splitlines()[0].split())
+    # what a worker itself ran into comes as "Caught ... in DataLoader worker process"
+    elif (
+        receiving and isinstance(error, ConnectionError | EOFError | FileNotFoundError) and "Caught " not in str(error)
+    ):
+        said = "DataLoader worker (pid unknown) was gone before it had handed over its patch"
+    else:
         return None
-    said = " ".join(str(error).splitlines()[0].split())
     return InputError(
         f"a process that reads patches was ended from outside ({said}), perhaps for want of (shared) memory; use fewer "
         "(--set workers=1), or none (--set workers=0)"

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from medseg.errors import InputError, Interrupted, last_words, nearest
+from medseg.errors import InputError, Interrupted, dead_worker, last_words, nearest
 
 
 def test_nearest() -> None:
@@ -40,3 +40,14 @@ def test_a_chain_that_bites_its_tail_ends() -> None:
     one, other = ValueError(), ValueError()
     one.__context__, other.__context__ = other, one
     assert last_words(one) is None
+
+
+def test_the_ways_in_which_a_dead_worker_shows() -> None:
+    said = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. \nmore")
+    assert "(DataLoader worker (pid 7) is killed by signal: Killed.)" in str(dead_worker(said))
+    cut = ConnectionResetError(104, "Connection reset by peer")  # while it was handing over a patch
+    assert "was gone before" in str(dead_worker(cut, receiving=True))
+    assert dead_worker(cut) is None
+    own = FileNotFoundError("Caught FileNotFoundError in DataLoader worker process 0.")  # of the worker's own work
+    assert dead_worker(own, receiving=True) is None
+    assert dead_worker(RuntimeError("CUDA out of memory")) is None

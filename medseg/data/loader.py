@@ -77,13 +77,13 @@ class PairedLoader:
             bad: list[str] = []
             batch: RawBatch = {
                 "step": step,
-                "labelled": _named(_next(labelled), self.labelled, step, cases, bad),
+                "labelled": _named(_next(labelled, self.workers > 0), self.labelled, step, cases, bad),
                 "unlabelled": None,
                 "cases": cases,
                 "bad": bad,
             }
             if unlabelled is not None and self.unlabelled is not None:
-                batch["unlabelled"] = _named(_next(unlabelled), self.unlabelled, step, cases, bad)
+                batch["unlabelled"] = _named(_next(unlabelled, self.workers > 0), self.unlabelled, step, cases, bad)
             yield batch
 
     def _loader(self, dataset: PatchDataset) -> DataLoader[dict[str, Tensor]]:
@@ -96,14 +96,14 @@ class PairedLoader:
         )
 
 
-def _next(batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
+def _next(batches: Iterator[dict[str, Tensor]], receiving: bool) -> dict[str, Tensor]:
     try:
         return next(batches)
     except InputError as error:  # of a worker, whose traceback torch adds to the line
         line = str(error).strip().splitlines()[-1]
         raise InputError(line.rpartition("InputError: ")[2]) from error
-    except RuntimeError as error:
-        died = dead_worker(error)
+    except (RuntimeError, OSError, EOFError) as error:
+        died = dead_worker(error, receiving)
         if died is None:
             raise
         raise died from error
