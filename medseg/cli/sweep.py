@@ -74,17 +74,22 @@ def sweep(
         study = open_study(asked, uri)
         parent = parent_run(asked.experiment)
 
+        failed: list[str] = []
+
         def train(trial: Trial) -> float:
             run = folder / trial.name
-            if not (run / "metrics.json").exists():
-                _train(trial, run, asked.experiment, parent)
-            return trial_value(run, metric)
+            try:
+                if not (run / "metrics.json").exists():
+                    _train(trial, run, asked.experiment, parent)
+                return trial_value(run, metric)
+            except InputError:
+                failed.append(trial.name)
+                raise
 
         run_sweep(asked, study, train, say)
-    failed = sorted(path.name for path in folder.glob("*/failed.log"))
     say(f"compare them with: medseg compare {folder}")
     if failed:
-        say(f"{len(failed)} trial(s) failed; their last words are in {folder}/*/failed.log")
+        raise InputError(f"{len(failed)} trial(s) failed: {', '.join(failed)}; the same command tries them again")
 
 
 def _train(trial: Trial, run: Path, experiment: str, parent: str | None) -> None:
@@ -97,15 +102,11 @@ def _train(trial: Trial, run: Path, experiment: str, parent: str | None) -> None
     done = subprocess.run(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, **nested}
     )
-    log = run / "failed.log"
     if done.returncode:
-        if run.is_dir():
-            log.write_text(done.stderr, encoding="utf-8")
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         if done.returncode in (130, 143):  # stopped by a signal, which was meant for the sweep too
             raise KeyboardInterrupt
         raise InputError(f"trial {trial.name}: {last[0]}")
-    log.unlink(missing_ok=True)
 
 
 def _command(trial: Trial, run: Path, experiment: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -38,7 +39,7 @@ def server(tmp_path: Path) -> Iterator[str]:
                 time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
     finally:
-        os.killpg(process.pid, 15)  # the server and its workers, which are a session of their own
+        os.killpg(process.pid, signal.SIGKILL)  # the server and its workers, which are a session of their own
         process.wait(30)
 
 
