@@ -20,7 +20,7 @@ endif
 	$(BIN)/python -m monai.bundle run training --config_file $(CONFIG) $(if $(DATA),--dataset_dir "$(DATA)") $(ARGS)
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -35,7 +35,8 @@ class CopyPaste:
         components: whether only the largest component of each class is kept.
         box: how large the box is.
         ramp: the weight of pseudo-labelled voxels over the run; the published one ends at 0.5.
-        mixed_start: whether labelled images are mixed among themselves before the ramp (BCP's pre-training).
+        mixed_start: whether labelled images are mixed among themselves before the ramp (BCP's pre-training); on several
+            processes within the share of each, so that their number then matters.
     """
 
     students = 1
