@@ -36,10 +36,20 @@ def test_the_smallest_sample_just_reaches_the_level(n: int, tests: int) -> None:
         assert (tests * p <= 0.05) is reaches
 
 
-def test_agrees_with_scipy_without_zeros() -> None:
-    values = np.random.default_rng(0).normal(0.1, 0.3, 24)
-    found = paired_difference(dict(enumerate(values)), dict.fromkeys(range(24), 0.0))  # type: ignore[arg-type]
-    assert found.p == pytest.approx(wilcoxon(values).pvalue)
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.random.default_rng(0).normal(0.1, 0.3, 24),
+        np.random.default_rng(1).normal(0.1, 0.3, 80),
+        np.array([0.1, 0.1, -0.1, 0.2, 0.3, 0.3, 0.4]),
+        np.array([0.0, 0.0, 0.1, 0.2, -0.3, 0.4, 0.5]),
+    ],
+    ids=["exact", "many", "ties", "zeros"],
+)
+def test_agrees_with_scipy(values: np.ndarray) -> None:
+    cases = [str(i) for i in range(len(values))]
+    found = paired_difference(dict(zip(cases, values, strict=True)), dict.fromkeys(cases, 0.0))
+    assert found.p == pytest.approx(wilcoxon(values, zero_method="pratt").pvalue)
 
 
 def test_holm_by_hand() -> None:
