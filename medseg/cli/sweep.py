@@ -113,8 +113,9 @@ def _command(trial: Trial, run: Path, experiment: str) -> list[str]:
     """`medseg train ...` of a trial."""
     words = ["medseg", "train", "--output", str(run), "--experiment", experiment]
     for key, value in trial.settings.items():
-        if value is None:
-            continue
         name = key.replace("_", "-")
-        words += [f"--{name}", str(value)] if name in _OPTIONS else ["--set", f"{key}={value}"]
+        if name not in _OPTIONS:
+            words += ["--set", f"{key}={'null' if value is None else value}"]
+        elif value is not None:  # an option that is left out
+            words += [f"--{name}", str(value)]
     return words

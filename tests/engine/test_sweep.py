@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from medseg.cli.sweep import _command
 from medseg.engine.experiment import Experiment, Trial, grid_trials, load_experiment
 from medseg.engine.sweep import open_study, run_sweep, trial_value
 from medseg.errors import InputError
@@ -37,6 +38,18 @@ def test_grids_are_expanded_and_named_by_their_settings() -> None:
         {**GRID, "parts": [{"base": {"steps": 3}, "grid": {"loss": ["dice"], "seed": [1]}}]}
     )
     assert grid_trials(other)[0].name not in {t.name for t in trials}
+
+
+@pytest.mark.parametrize("file", sorted((overlay_folder() / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_experiment_is_one_that_its_first_lines_explain(file: Path) -> None:
+    trials = grid_trials(load_experiment(file))
+    assert len({trial.name for trial in trials}) == len(trials) > 1
+    assert f"medseg sweep configs/experiment/{file.name}" in file.read_text().splitlines()[1]
+    for trial in trials:
+        words = _command(trial, Path("run"), "x")
+        for key, value in trial.settings.items():
+            if "#" in key:
+                assert f"{key}={'null' if value is None else value}" in words
 
 
 def test_the_loss_study_has_every_loss() -> None:
