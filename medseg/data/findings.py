@@ -33,7 +33,7 @@ class Finding:
 
     @classmethod
     def of(cls, severity: Severity, case: str | None, message: object, file: Path | None = None) -> Self:
-        """From the one line of an `InputError`, `FILE: WHAT; TODO`."""
+        """From the one line of an `InputError`: file, what was found, what to do, as `FILE: WHAT; REMEDY`."""
         text = str(message)
         if file and text.startswith(f"{file}: "):
             name, text = str(file), text.removeprefix(f"{file}: ")
