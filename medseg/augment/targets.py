@@ -83,6 +83,12 @@ class Targets:
             return (label > 0.5).any(1, keepdim=True)
         return label[:, :1] < 0.5 if self.soft else label > 0
 
+    def classes_of(self, label: Tensor) -> list[Tensor]:
+        """(B, 1, D, H, W) bool for each foreground class or region: where a label in the form of `of` has it."""
+        if label.shape[1] == 1 and not self.regions:
+            return [label == index for index in range(1, self.classes)]
+        return [label[:, i : i + 1] > 0.5 for i in range(0 if self.regions else 1, label.shape[1])]
+
     def _one_hot(self, index: Tensor) -> Tensor:
         return torch.zeros(len(index), self.classes, *index.shape[2:], device=index.device).scatter_(1, index, 1.0)
 

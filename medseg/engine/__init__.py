@@ -13,6 +13,7 @@ from medseg.engine.output import new_output, plan_path, run_folder
 from medseg.engine.precision import Autocast, has_bf16, pick_device, set_deterministic
 from medseg.engine.progress import ProgressHandler
 from medseg.engine.provenance import run_params, run_tags
+from medseg.engine.pseudo_labels import PseudoLabelCheck
 from medseg.engine.record import run_record
 from medseg.engine.schedule import PolynomialDecay
 from medseg.engine.sealed import load_checkpoint
@@ -31,6 +32,7 @@ __all__ = [
     "JsonLines",
     "PolynomialDecay",
     "ProgressHandler",
+    "PseudoLabelCheck",
     "SplitJudgement",
     "StepLog",
     "StopSignals",

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from medseg.augment import Augment
+from medseg.augment import Augment, Batch
 from medseg.data.loader import RawBatch
 from medseg.engine.gradients import average_gradients, equal_weights
 from medseg.engine.precision import Autocast
@@ -111,11 +111,20 @@ class Iteration:
             values["gradient_scale"] = self.scaler.get_scale()
         return StepResult(values, sum(part.samples for part in parts), skipped)
 
+    @property
+    def models(self) -> Models:
+        """Students and teacher."""
+        return Models(self.students, self.teacher)
+
+    def batch(self, raw: RawBatch) -> Batch:
+        """The augmented batch, on the device."""
+        return self.augment(self._moved(raw["labelled"]), self._moved(raw["unlabelled"]), raw["step"])
+
     def _backward(self, raw: RawBatch, progress: Progress) -> StepResult:
         """Adds the gradient of one of `accumulate` parts."""
-        batch = self.augment(self._moved(raw["labelled"]), self._moved(raw["unlabelled"]), raw["step"])
+        batch = self.batch(raw)
         with self.autocast():
-            output = self.method.losses(batch, Models(self.students, self.teacher), progress)
+            output = self.method.losses(batch, self.models, progress)
             total = output.total()
         self.scaler.scale(total / self.accumulate).backward()
         values: dict[str, Tensor | float] = {

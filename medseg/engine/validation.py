@@ -10,7 +10,9 @@ from typing import Any
 
 from ignite.engine import Events
 
+from medseg import ranks
 from medseg.engine.evaluator import VolumeEvaluator
+from medseg.engine.pseudo_labels import PseudoLabelCheck
 from medseg.engine.trainer import LogEvents, Trainer
 from medseg.metrics.report import Summary
 
@@ -43,11 +45,15 @@ class ValidationHandler:
     Args:
         evaluator: over the validation volumes.
         interval: steps.
+        pseudo_labels: judges those that the method would make of the validation cases; None: they are not looked at.
     """
 
-    def __init__(self, evaluator: VolumeEvaluator, interval: int) -> None:
+    def __init__(
+        self, evaluator: VolumeEvaluator, interval: int, pseudo_labels: PseudoLabelCheck | None = None
+    ) -> None:
         self.evaluator = evaluator
         self.interval = interval
+        self.pseudo_labels = pseudo_labels
         self.step = 0  # of the last validation
 
     def attach(self, trainer: Trainer) -> None:
@@ -66,7 +72,7 @@ class ValidationHandler:
         summaries = {name: self.evaluator.evaluate(network)[0] for name, network in networks.items()}
         chosen = max(summaries, key=lambda name: _or_lowest(summaries[name].dice.mean))
         trainer.state.validation = Validation(step, summaries, chosen)
-        trainer.log("validation", flat_metrics(trainer.state.validation))
+        trainer.log("validation", {**flat_metrics(trainer.state.validation), **self._of_pseudo_labels()})
         self.step = step
         trainer.fire_event(LogEvents.VALIDATED)
 
@@ -83,7 +89,13 @@ class ValidationHandler:
         begin = time.monotonic()
         for network in self._trainer.iteration.networks().values():
             self.evaluator.evaluate(network)
+        self._of_pseudo_labels()
         return time.monotonic() - begin
+
+    def _of_pseudo_labels(self) -> dict[str, float]:
+        if self.pseudo_labels is None or not ranks.is_first():  # who logs
+            return {}
+        return {f"validation/{name}": value for name, value in self.pseudo_labels().items()}
 
 
 def flat_metrics(validation: Validation) -> dict[str, float]:

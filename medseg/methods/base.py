@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from medseg.augment import Batch, Unlabelled
 from medseg.losses import LossTerms
 from medseg.methods.annotation import only_annotated
+from medseg.methods.teaching import Taught
 from medseg.networks.unet import NetworkOutput
 
 __all__ = [
@@ -97,6 +98,10 @@ class Method(Protocol):
 
     def losses(self, batch: Batch, models: Models, progress: Progress) -> MethodOutput:
         """The named terms of one step."""
+        ...
+
+    def pseudo_label(self, batch: Batch, models: Models) -> Taught | None:
+        """What the first student would be taught of the unlabelled part once the ramp is over; None: nothing."""
         ...
 
 

@@ -88,9 +88,7 @@ class ConsistentCopyPaste:
         if weight:
             part = unlabelled_part(batch)
             pairs = Pairs.of(batch, self.box or BoxMix())
-            pseudo = taught(models.the_teacher(), part, batch.targets, self.threshold, self.components)
-            if self.agreement:
-                pseudo = self._agreed(pseudo, pairs, models.the_teacher(), batch.targets, output)
+            pseudo = self.pseudo_label(batch, models)
             output.diagnostics.update(pseudo.shares(part.mask))
             output.pictures.update(pseudo.pictures(part))
             if self.box is not None:
@@ -111,9 +109,15 @@ class ConsistentCopyPaste:
             self._entropy(output, pairs, found, weight, batch.targets)
         return output
 
-    def _agreed(
-        self, pseudo: Taught, pairs: Pairs, teacher: nn.Module, targets: Targets, output: MethodOutput
-    ) -> Taught:
+    def pseudo_label(self, batch: Batch, models: Models) -> Taught:
+        """The teacher's, where it agrees with itself if that is asked for."""
+        teacher = models.the_teacher()
+        pseudo = taught(teacher, unlabelled_part(batch), batch.targets, self.threshold, self.components)
+        if not self.agreement or self.box is None:
+            return pseudo
+        return self._agreed(pseudo, Pairs.of(batch, self.box), teacher, batch.targets)
+
+    def _agreed(self, pseudo: Taught, pairs: Pairs, teacher: nn.Module, targets: Targets) -> Taught:
         """The pseudo-label kept only where the teacher says the same of the mixed images, confidently too."""
         m = len(pairs.box)
         with torch.no_grad():
@@ -122,12 +126,9 @@ class ConsistentCopyPaste:
             _, confidence = pairs.apart(again.confidence)
             same = (label == pseudo.label[:m]).all(1, keepdim=True)
             agreed = same & (confidence >= self.threshold)
-        inside = pairs.unlabelled.mask
-        output.diagnostics["agreement_share"] = (same & inside).sum() / inside.sum().clamp_min(1)
-        output.pictures["agreement"] = same
         kept = pseudo.kept.clone()
         kept[:m] &= agreed
-        return pseudo._replace(kept=kept)
+        return pseudo._replace(kept=kept, agreed=same)
 
     def _twin(self, batch: Batch, name: str, view: Mixed) -> Tensor:
         assert self.twins is not None

@@ -16,7 +16,7 @@ from medseg.methods.base import (
 from medseg.methods.forward import forward_all
 from medseg.methods.mixing import Pairs
 from medseg.methods.ramps import Ramp
-from medseg.methods.teaching import taught
+from medseg.methods.teaching import Taught, taught
 
 __all__ = ["CopyPaste"]
 
@@ -70,7 +70,7 @@ class CopyPaste:
             output.diagnostics["ramp"] = weight
             return output
         part = unlabelled_part(batch)
-        pseudo = taught(models.the_teacher(), part, batch.targets, self.threshold, self.components)
+        pseudo = self.pseudo_label(batch, models)
         pairs = Pairs.of(batch, self.box)
         mixed = pairs.mixed(pseudo, weight)
         found = forward_all(models.students[0], {"labelled": pairs.alone.image, "mixed": mixed.image})
@@ -85,3 +85,8 @@ class CopyPaste:
                 output.weights[name] = len(view.image) / samples
                 output.diagnostics.update(parts(name, terms))
         return output
+
+    def pseudo_label(self, batch: Batch, models: Models) -> Taught:
+        """The teacher's."""
+        part = unlabelled_part(batch)
+        return taught(models.the_teacher(), part, batch.targets, self.threshold, self.components)

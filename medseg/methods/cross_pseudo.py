@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import torch
+
 from medseg.augment import Batch
 from medseg.methods.base import Loss, MethodOutput, Models, Progress, loss_of, supervised_output, unlabelled_part
 from medseg.methods.ramps import Ramp
+from medseg.methods.teaching import Taught
 
 __all__ = ["CrossPseudo"]
 
@@ -63,3 +66,10 @@ class CrossPseudo:
         output.diagnostics["kept_share"] = kept[1].sum() / inside
         output.diagnostics["agreement_share"] = same.sum() / inside
         return output
+
+    @torch.no_grad()
+    def pseudo_label(self, batch: Batch, models: Models) -> Taught:
+        """The second student's."""
+        part = unlabelled_part(batch)
+        pseudo = batch.targets.pseudo(models.students[1](part.strong).logits)
+        return Taught(pseudo.label, (pseudo.confidence >= self.threshold) & part.mask, pseudo.foreground)

@@ -11,6 +11,7 @@ from medseg.augment import Batch, DrawKey, Unlabelled
 from medseg.losses import ConsistencyLoss
 from medseg.methods.base import Loss, MethodOutput, Models, Progress, supervised_output, unlabelled_part
 from medseg.methods.ramps import Ramp
+from medseg.methods.teaching import Taught, taught
 from medseg.randomness import torch_generator
 
 __all__ = ["MeanTeacher"]
@@ -84,6 +85,10 @@ class MeanTeacher:
         )
         output.diagnostics["kept_share"] = kept.sum() / part.mask.sum().clamp_min(1)
         return output
+
+    def pseudo_label(self, batch: Batch, models: Models) -> Taught:
+        """The teacher's, everywhere: the consistency has no threshold."""
+        return taught(models.the_teacher(), unlabelled_part(batch), batch.targets, threshold=0.0)
 
     def _entropy(self, teacher: nn.Module, part: Unlabelled, key: DrawKey, overlapping: bool) -> Tensor:
         """(B, 1, D, H, W) of the mean prediction over noised images, 1 where it knows nothing."""

@@ -15,7 +15,7 @@ from medseg.methods.base import (
     unlabelled_part,
 )
 from medseg.methods.ramps import Ramp
-from medseg.methods.teaching import taught
+from medseg.methods.teaching import Taught, taught
 
 __all__ = ["PseudoLabel"]
 
@@ -58,7 +58,7 @@ class PseudoLabel:
         if weight == 0:
             return output
         part = unlabelled_part(batch)
-        pseudo = taught(models.the_teacher(), part, batch.targets, self.threshold)
+        pseudo = self.pseudo_label(batch, models)
         share = mean_over_ranks(pseudo.kept.sum().float()) / mean_over_ranks(part.mask.sum().float()).clamp_min(1)
         found = loss_of(self.loss, models.students[0](part.strong), pseudo.label, pseudo.kept, progress)
         output.terms["unlabelled"] = share * found.total
@@ -67,3 +67,8 @@ class PseudoLabel:
         output.diagnostics.update(pseudo.shares(part.mask))
         output.pictures.update(pseudo.pictures(part))
         return output
+
+    def pseudo_label(self, batch: Batch, models: Models) -> Taught:
+        """The teacher's."""
+        part = unlabelled_part(batch)
+        return taught(models.the_teacher(), part, batch.targets, self.threshold)

@@ -29,3 +29,6 @@ class Supervised:
     def losses(self, batch: Batch, models: Models, progress: Progress) -> MethodOutput:
         """The term `labelled`."""
         return supervised_output(self.loss, models.students[0], batch, progress)
+
+    def pseudo_label(self, batch: Batch, models: Models) -> None:
+        """Nothing is taught."""

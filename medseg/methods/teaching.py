@@ -14,23 +14,31 @@ __all__ = ["Taught", "largest_components", "taught"]
 
 
 class Taught(NamedTuple):
-    """A pseudo-label in the form of `Targets.of`, where it counts (B, 1, D, H, W) bool, and its foreground there."""
+    """A pseudo-label in the form of `Targets.of`, where it counts (B, 1, D, H, W) bool, and its foreground. `agreed`:
+    where a second look, of which there may be fewer samples, gave the same label."""
 
     label: Tensor
     kept: Tensor
     foreground: Tensor
+    agreed: Tensor | None = None
 
     def shares(self, inside: Tensor) -> dict[str, Tensor | float]:
-        """For tracking: of the voxels `inside`, how many are kept, and of these how many are foreground."""
+        """For tracking: of the voxels `inside`, how many are kept, of these how many are foreground, and how many
+        agreed."""
         kept = self.kept.sum()
-        return {
+        found: dict[str, Tensor | float] = {
             "kept_share": kept / inside.sum().clamp_min(1),
             "kept_foreground_share": (self.kept & self.foreground).sum() / kept.clamp_min(1),
         }
+        if self.agreed is not None:
+            looked_at = inside[: len(self.agreed)]
+            found["agreement_share"] = (self.agreed & looked_at).sum() / looked_at.sum().clamp_min(1)
+        return found
 
     def pictures(self, part: Unlabelled) -> dict[str, Tensor]:
         """Both views of the images, their pseudo-label, and where it counts."""
-        return {"weak view": part.weak, "strong view": part.strong, "pseudo-label": self.label, "kept": self.kept}
+        seen = {"weak view": part.weak, "strong view": part.strong, "pseudo-label": self.label, "kept": self.kept}
+        return seen if self.agreed is None else {**seen, "agreement": self.agreed}
 
 
 @torch.no_grad()
@@ -49,13 +57,8 @@ def taught(
 def largest_components(label: Tensor, targets: Targets) -> Tensor:
     """(B, 1, D, H, W) bool: False in every 26-connected component of a foreground class or region that is not its
     largest in the sample. Computed on the CPU."""
-    if label.shape[1] == 1 and not targets.regions:
-        channels = [label == index for index in range(1, targets.classes)]
-    else:
-        first = 0 if targets.regions else 1
-        channels = [label[:, i : i + 1] > 0.5 for i in range(first, label.shape[1])]
     keep = torch.ones_like(label[:, :1], dtype=torch.bool, device="cpu")
-    for channel in channels:
+    for channel in targets.classes_of(label):
         for sample, there in enumerate(channel[:, 0].cpu().numpy()):
             if there.any():
                 keep[sample, 0] &= torch.from_numpy(~there | (cc3d.largest_k(there, k=1, connectivity=26) > 0))

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES", "box_plots", "label_efficiency", "learning_curves", "paired_differences", "pseudo_label_quality"]
 
 _POINTS = 200  # on a curve
-# what methods log of their pseudo-labels, whichever of them do
-_QUALITY = ("kept_share", "agreement_share", "agreement", "pseudo_label_dice")
 
 
 def learning_curves(comparison: Comparison) -> Figure | None:
@@ -30,12 +28,11 @@ def learning_curves(comparison: Comparison) -> Figure | None:
 
 
 def pseudo_label_quality(comparison: Comparison) -> Figure | None:
-    """What methods log of their pseudo-labels over the minutes of training, such as the share of voxels kept."""
-    logged = {key for g in comparison.groups for run in g.runs for row in run.history for key in row}
-    key = next((key for key in _QUALITY if key in logged), None)
-    if key is None:
+    """The Dice of the pseudo-labels kept on validation cases over the minutes of training; None without any."""
+    key = "validation/pseudo_label_dice"
+    if not any(key in row for group in comparison.groups for run in group.runs for row in run.history):
         return None
-    return _curves(comparison.groups, key, "train", key.replace("_", " "))
+    return _curves(comparison.groups, key, "validation", "Dice of the pseudo-labels kept")
 
 
 def box_plots(comparison: Comparison) -> Figure:

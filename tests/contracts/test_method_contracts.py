@@ -290,6 +290,24 @@ class TestEveryMethodThatUsesUnlabelledImages:
         total.backward()
         assert not any(gradient.any() for student in models.students for gradient in gradients(student))
 
+    def test_its_pseudo_label_is_what_a_label_would_be(self, name: str, small_plan: Build) -> None:
+        """Of the form of a label, inside the volume, from the images alone, and not to be differentiated."""
+        method, batch = make(name), batch_of(classes=3)
+        models = models_of(method, plan_of(small_plan, classes=3))
+        found = method.pseudo_label(batch, models)
+        assert found is not None
+        assert batch.unlabelled is not None
+        assert found.label.shape == batch.labelled.label.shape
+        assert found.label.dtype == batch.labelled.label.dtype
+        assert not found.label.requires_grad
+        assert found.kept.dtype == torch.bool
+        assert not (found.kept & ~batch.unlabelled.mask).any()
+        blind = replace(batch.labelled, label=torch.zeros_like(batch.labelled.label))
+        again = method.pseudo_label(replace(batch, labelled=blind), models)
+        assert again is not None
+        assert torch.equal(found.label, again.label)
+        assert torch.equal(found.kept, again.kept)
+
     def test_it_says_when_they_are_missing(self, name: str, small_plan: Build) -> None:
         method, batch = make(name), batch_of()
         models = models_of(method, plan_of(small_plan))

@@ -37,9 +37,10 @@ def make_run(tmp_path: Path) -> MakeRun:
         (folder / "config.yaml").write_text(yaml.safe_dump({**known, **parts, **config}))
         rows = [
             {"step": step, "kind": "validation", "seconds": 10.0 * step, "validation/dice": 0.1 * step}
+            | ({} if method == "Supervised" else {"validation/pseudo_label_dice": 0.05 * step})
             for step in (3, 6, 9)
         ]
-        rows += [{"step": 5, "kind": "train", "seconds": 50.0, "loss": 0.5, "kept_share": 0.4}]
+        rows += [{"step": 5, "kind": "train", "seconds": 50.0, "loss": 0.5}]
         (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"step": 12, "ki')
         return folder
 

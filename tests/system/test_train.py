@@ -47,8 +47,10 @@ def test_a_run_leaves_what_the_readme_says(tiny_run: Path) -> None:
     train = [row for row in rows if row["kind"] == "train"]
     assert {"loss", "loss/labelled", "labelled/dice", "labelled/ce", "learning_rate", "ramp"} <= set(train[-1])
     assert {"kept_share", "images_per_second"} <= set(train[-1])
-    steps = [row["step"] for row in rows if row["kind"] == "validation"]
-    assert steps == [2, 4]
+    validations = [row for row in rows if row["kind"] == "validation"]
+    assert [row["step"] for row in validations] == [2, 4]
+    assert 0 <= validations[-1]["validation/pseudo_label_kept_share"] <= 1
+    assert 0 <= validations[-1]["validation/pseudo_label_kept_foreground"] <= 1
 
 
 def test_the_model_is_the_checkpoint_that_validated_best(tiny_run: Path) -> None:
