@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ import typer
 import medseg
 from medseg.errors import Interrupted, last_words
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "register"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,7 +36,7 @@ def _options(
 
 def main() -> None:
     """The entry point `medseg`."""
-    _register()
+    register()
     try:
         app()
     except (Exception, Interrupted) as error:
@@ -47,9 +48,11 @@ def main() -> None:
         raise SystemExit(code) from None
 
 
-def _register() -> None:
+@cache
+def register() -> None:
+    """Adds all commands to `app`, once: those that were added again would be built again at every call."""
     from medseg.cli import data, runs
-    from medseg.cli.cache import cache
+    from medseg.cli.cache import cache as cache_command
     from medseg.cli.compare import compare
     from medseg.cli.doctor import doctor
     from medseg.cli.evaluate import evaluate
@@ -69,6 +72,6 @@ def _register() -> None:
     results = (evaluate, compare, report, ui)
     for command in (*runs_and_models, *results, losses, methods, suggest, doctor):
         app.command()(command)
-    data.app.command()(cache)
+    data.app.command("cache")(cache_command)
     app.add_typer(data.app, name="data")
     app.add_typer(runs.app, name="runs")

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
-COMMANDS = [
-    ("export",),
-    ("tune-postprocessing",),
-    ("train",),
-    ("predict",),
-    ("evaluate",),
-    ("losses",),
-    ("doctor",),
-    ("data", "phantoms"),
-    ("data", "check"),
-    ("data", "split"),
-]
+
+def _commands() -> list[tuple[str, ...]]:
+    """All there are, as they are typed."""
+    from medseg.cli.main import app, register
+
+    def below(group: typer.Typer, name: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+        for command in group.registered_commands:
+            assert command.callback is not None
+            yield (*name, command.name or command.callback.__name__.replace("_", "-"))
+        for further in group.registered_groups:
+            assert further.typer_instance is not None
+            yield from below(further.typer_instance, (*name, str(further.name)))
+
+    register()
+    return list(below(app))
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -30,7 +35,7 @@ def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(end.value.code or 0)
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("command", _commands(), ids=" ".join)
 def test_help_has_an_example(
     command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -39,6 +44,12 @@ def test_help_has_an_example(
     out = capsys.readouterr().out
     assert "Example:" in out
     assert f"medseg {' '.join(command)}" in out
+
+
+def test_commands_are_registered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        _run(monkeypatch, "--version")
+    assert len(_commands()) == len(set(_commands())) > 15
 
 
 def test_doctor_finds_nothing_wrong(
