@@ -6,16 +6,18 @@
 
 `loaders`: the same synthetic volumes (noise in a ball in air, two classes), the same patch size, half of the patches
 around a labelled voxel, one process, no augmentation. Each loader runs in a process of its own: patches a second after
-a first lap, and the peak of its memory beyond that after its imports (resident: what is mapped and read counts). MONAI
-gets the volumes prepared, as `.npy`, so that none of its preprocessing is measured; nnU-Net gets its own blosc2 files,
-written by its own `save_case`; its Python is named by --nnunet-python, or it is left out.
+a first lap, and the peak of its memory beyond that after a batch of patches of 16^3 (resident: what is mapped and read
+counts). MONAI gets the volumes prepared, as `.npy`, so that none of its preprocessing is measured; nnU-Net gets its own
+blosc2 files, written by its own `save_case`; its Python is named by --nnunet-python, or it is left out.
 `growth`: the memory and the open files of medseg's loader with 20 and with --many cases.
-`formats`: a patch from a mapped .npy file and from blosc2 files, in the page cache and dropped from it.
+`formats`: a patch from a .npy file, as the cache reads it and mapped at once, and from blosc2 files; in the page cache
+and dropped from it.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import subprocess
@@ -62,7 +64,7 @@ def main() -> None:
 def loaders(options: argparse.Namespace) -> None:
     write_volumes(options.folder, options.cases, options.size)
     print(f"{options.cases} volumes of {options.size}^3, patches of {options.patch}, batches of {options.batch}")
-    print("| | patches/s | peak MB beyond imports | first lap s | files MB |\n|---|---|---|---|---|")
+    print("| | patches/s | peak MB | first lap s | files MB |\n|---|---|---|---|---|")
     for name in LOADERS:
         python = options.nnunet_python if name == "nnunet" else sys.executable
         if python is None:
@@ -93,11 +95,11 @@ def medseg(options: argparse.Namespace) -> dict[str, float]:
     data = [Case(n, (options.folder / f"{n}.nii",), options.folder / f"{n}_label.nii") for n in names]
     folder = options.folder / "cache"
 
-    def begin() -> Iterator[object]:
+    def begin(cases: int, patch: list[int]) -> Iterator[object]:
         cache = CaseCache(folder, planned(options), CLASSES)
-        return iter(PairedLoader(PatchDataset(data, cache, options.patch, options.batch, seed=0)))
+        return iter(PairedLoader(PatchDataset(data[:cases], cache, patch, options.batch, seed=0)))
 
-    begin()  # prepared, as the others' are
+    begin(options.cases, options.patch)  # prepared, as the others' are
     return measured(begin, options, folder)
 
 
@@ -105,22 +107,28 @@ def monai_cache(options: argparse.Namespace) -> dict[str, float]:
     from monai.data import CacheDataset
 
     data = as_npy(options)
-    return measured(
-        lambda: monai_batches(CacheDataset(data, transforms(options), progress=False), options), options, None
-    )
+
+    def begin(cases: int, patch: list[int]) -> Iterator[object]:
+        return monai_batches(CacheDataset(data[:cases], transforms(patch), progress=False), options)
+
+    return measured(begin, options, None)
 
 
 def monai_persistent(options: argparse.Namespace) -> dict[str, float]:
     from monai.data import PersistentDataset
 
     data, folder = as_npy(options), options.folder / "persistent"
-    dataset = PersistentDataset(data, transforms(options), cache_dir=folder)
+
+    def begin(cases: int, patch: list[int]) -> Iterator[object]:
+        return monai_batches(PersistentDataset(data[:cases], transforms(patch), cache_dir=folder), options)
+
+    dataset = PersistentDataset(data, transforms(options.patch), cache_dir=folder)
     for i in range(len(dataset)):
         dataset[i]
-    return measured(lambda: monai_batches(dataset, options), options, folder)
+    return measured(begin, options, folder)
 
 
-def transforms(options: argparse.Namespace) -> object:
+def transforms(patch: list[int]) -> object:
     from monai.transforms import Compose, EnsureTyped, LoadImaged, RandCropByPosNegLabeld
 
     keys = ("image", "label")
@@ -128,7 +136,7 @@ def transforms(options: argparse.Namespace) -> object:
         [
             LoadImaged(keys, reader="NumpyReader", image_only=True),
             EnsureTyped(keys, track_meta=False),
-            RandCropByPosNegLabeld(keys, "label", options.patch, pos=1, neg=1, num_samples=1),
+            RandCropByPosNegLabeld(keys, "label", patch, pos=1, neg=1, num_samples=1),
         ]
     )
 
@@ -160,11 +168,9 @@ def nnunet(options: argparse.Namespace) -> dict[str, float]:
         )  # fmt: skip
     labels = SimpleNamespace(all_labels=[1, 2], has_ignore_label=False)
 
-    def begin() -> Iterator[object]:
-        data = nnUNetDatasetBlosc2(str(folder))
-        return nnUNetDataLoader(
-            data, options.batch, options.patch, options.patch, labels, oversample_foreground_percent=0.5
-        )
+    def begin(cases: int, patch: list[int]) -> Iterator[object]:
+        data = nnUNetDatasetBlosc2(str(folder), [f"c{i}" for i in range(cases)])
+        return nnUNetDataLoader(data, options.batch, patch, patch, labels, oversample_foreground_percent=0.5)
 
     return measured(begin, options, folder)
 
@@ -175,12 +181,16 @@ LOADERS: dict[str, Callable[[argparse.Namespace], dict[str, float]]] = {
 
 
 def measured(
-    begin: Callable[[], Iterator[object]], options: argparse.Namespace, folder: Path | None
+    begin: Callable[[int, list[int]], Iterator[object]], options: argparse.Namespace, folder: Path | None
 ) -> dict[str, float]:
-    """Reads a first lap, then for some seconds."""
+    """Reads a first lap, then for some seconds. Before, a batch of tiny patches: what is imported or set up at first
+    use is not what a loader takes for its data."""
+    for _ in range(2):
+        next(begin(1, [16] * 3))
+    gc.collect()
     with peak_memory() as memory:
         start = time.perf_counter()
-        batches = begin()
+        batches = begin(options.cases, options.patch)
         for _ in range(-(-options.cases // options.batch)):
             next(batches)
         first = time.perf_counter() - start
@@ -258,7 +268,7 @@ def formats(options: argparse.Namespace) -> None:
 
     blosc2.set_nthreads(1)
     image, _ = volume(0, options.size)
-    files = {"npy": options.folder / "image.npy"}
+    files = {"npy": options.folder / "image.npy", "npy, mapped": options.folder / "image.npy"}
     np.save(files["npy"], image)
     for codec, level in ((blosc2.Codec.LZ4, 1), (blosc2.Codec.ZSTD, 3)):
         for block in (16, 32):
@@ -270,14 +280,18 @@ def formats(options: argparse.Namespace) -> None:
     print(f"patches of {options.patch} from {options.size}^3 float32")
     print("| | MB | cached ms | dropped ms |\n|---|---|---|---|")
     for name, path in files.items():
-        warm, cold = (read_time(path, options, dropped) for dropped in (False, True))
+        warm, cold = (read_time(name, path, options, dropped) for dropped in (False, True))
         print(f"| {name} | {path.stat().st_size / 1e6:.0f} | {warm * 1e3:.2f} | {cold * 1e3:.2f} |", flush=True)
 
 
-def read_time(path: Path, options: argparse.Namespace, dropped: bool) -> float:
+def read_time(name: str, path: Path, options: argparse.Namespace, dropped: bool) -> float:
     """Median seconds of 30 patches."""
     import blosc2
 
+    from medseg.data.stored import ArrayFile, Stored
+
+    shape = (options.size,) * 3
+    stored = Stored(ArrayFile(path, shape, "<f4", path.stat().st_size - 4 * options.size**3))
     random, times = np.random.default_rng(0), []
     for _ in range(30):
         if dropped:
@@ -287,7 +301,9 @@ def read_time(path: Path, options: argparse.Namespace, dropped: bool) -> float:
         low = [int(random.integers(0, options.size - n + 1)) for n in options.patch]
         box = tuple(slice(a, a + n) for a, n in zip(low, options.patch, strict=True))
         start = time.perf_counter()
-        if path.suffix == ".npy":
+        if name == "npy":
+            stored.box(low, options.patch)
+        elif path.suffix == ".npy":
             np.array(np.load(path, mmap_mode="r")[box])
         else:
             blosc2.open(str(path), mode="r", mmap_mode="r")[box]

@@ -75,25 +75,43 @@ class PairedLoader:
         for step in count(self.first_step):
             cases: list[str] = []
             bad: list[str] = []
-            batch: RawBatch = {
+            # yielded as it is made: what is kept here would stay in memory while the next one is read
+            yield {
                 "step": step,
-                "labelled": _named(_next(labelled, self.workers > 0), self.labelled, step, cases, bad),
-                "unlabelled": None,
+                "labelled": self._read(labelled, self.labelled, step, cases, bad),
+                "unlabelled": None
+                if unlabelled is None or self.unlabelled is None
+                else self._read(unlabelled, self.unlabelled, step, cases, bad),
                 "cases": cases,
                 "bad": bad,
             }
-            if unlabelled is not None and self.unlabelled is not None:
-                batch["unlabelled"] = _named(_next(unlabelled, self.workers > 0), self.unlabelled, step, cases, bad)
-            yield batch
+
+    def _read(
+        self, batches: Iterator[dict[str, Tensor]], dataset: PatchDataset, step: int, cases: list[str], bad: list[str]
+    ) -> dict[str, Tensor]:
+        """The next patches without the numbers of their cases, whose names are added to `cases`, or of those in whose
+        place they are to `bad`."""
+        patches = _next(batches, self.workers > 0)
+        for slot, number in zip(patches["slot"].tolist(), patches.pop("case").tolist(), strict=True):
+            planned = dataset.planned(step, slot)
+            cases.append(dataset.data[number].name)
+            if number != planned:
+                bad.append(dataset.data[planned].name)
+        return patches
 
     def _loader(self, dataset: PatchDataset) -> DataLoader[dict[str, Tensor]]:
         return DataLoader(
             dataset,
             batch_sampler=_StepSampler(self.first_step, ranks.share(range(dataset.batch_size))),
+            collate_fn=_as_it_is,  # type: ignore[arg-type]  # what __getitems__ gives is the batch
             num_workers=self.workers,
             pin_memory=self.pin_memory,
             generator=torch.Generator(),  # of its own: it would draw a number from torch's at each start
         )
+
+
+def _as_it_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return batch
 
 
 def _next(batches: Iterator[dict[str, Tensor]], receiving: bool) -> dict[str, Tensor]:
@@ -107,19 +125,6 @@ def _next(batches: Iterator[dict[str, Tensor]], receiving: bool) -> dict[str, Te
         if died is None:
             raise
         raise died from error
-
-
-def _named(
-    patches: dict[str, Tensor], dataset: PatchDataset, step: int, cases: list[str], bad: list[str]
-) -> dict[str, Tensor]:
-    """The patches without the numbers of their cases, whose names are added to `cases`, or of those in whose place they
-    are to `bad`."""
-    for slot, number in zip(patches["slot"].tolist(), patches.pop("case").tolist(), strict=True):
-        planned = dataset.planned(step, slot)
-        cases.append(dataset.data[number].name)
-        if number != planned:
-            bad.append(dataset.data[planned].name)
-    return patches
 
 
 class CaseShare(Sampler[int]):

@@ -91,6 +91,16 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
             self._bad.add(number)
         raise problem or InputError(f"none of the {len(self.cases)} cases can be read; check the disk")
 
+    def __getitems__(self, indices: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
+        """The items of `indices` as one batch (B, ...), filled one by one, so that they are not in memory twice."""
+        batch: dict[str, Tensor] = {}
+        for place, index in enumerate(indices):
+            for name, tensor in self[index].items():
+                if not place:
+                    batch[name] = tensor.new_empty((len(indices), *tensor.shape))
+                batch[name][place] = tensor
+        return batch
+
     def planned(self, step: int, slot: int, turn: int = 0) -> int:
         """The number of the case in `data` that patch `slot` of step `step` is from; of the one that stands in for it
         where it cannot be read, with `turn` 1, 2, ..."""

@@ -12,6 +12,8 @@ import numpy as np
 
 __all__ = ["ArrayFile", "Stored"]
 
+_PLANES = 16  # read from a mapped file before its pages are let go
+
 
 @dataclass(frozen=True)
 class ArrayFile:
@@ -29,14 +31,34 @@ class ArrayFile:
         Raises:
             OSError: the file is gone or not of its size: what is cleared or torn while a run reads it.
         """
+        return self._array(self._map())
+
+    def read(self, box: Sequence[slice], out: np.ndarray) -> None:
+        """Copies a box of the last three axes to `out`. Pages are let go on the way, so that those of a large patch do
+        not stay in memory beside it.
+
+        Raises:
+            OSError: as in `mapped`.
+        """
+        x, y, z = box
+        pages = self._map()
+        array = self._array(pages)
+        for first in range(x.start, x.stop, _PLANES):
+            planes = slice(first, min(first + _PLANES, x.stop))
+            out[..., first - x.start : planes.stop - x.start, :, :] = array[..., planes, y, z]
+            pages.madvise(mmap.MADV_DONTNEED)
+
+    def _map(self) -> mmap.mmap:
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
             if os.fstat(descriptor).st_size < self.offset + np.dtype(self.dtype).itemsize * int(np.prod(self.shape)):
                 raise OSError(f"{self.path} is shorter than it was")
-            buffer = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
+            return mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
         finally:
             os.close(descriptor)
-        return np.ndarray(self.shape, self.dtype, buffer, self.offset)
+
+    def _array(self, pages: mmap.mmap) -> np.ndarray:
+        return np.ndarray(self.shape, self.dtype, pages, self.offset)
 
 
 @dataclass(frozen=True)
@@ -62,10 +84,10 @@ class Stored:
 
     def box(self, start: Sequence[int] | np.ndarray, size: Sequence[int] | np.ndarray) -> np.ndarray:
         """A copy (..., *size) of the box whose first voxel is `start` in the volume."""
-        array = self.array()
-        result = np.empty((*array.shape[:-3], *(int(n) for n in size)), array.dtype)
+        source = self.source
+        result = np.empty((*source.shape[:-3], *(int(n) for n in size)), source.dtype)
         there, here = [], []
-        for axis, length in enumerate(array.shape[-3:]):
+        for axis, length in enumerate(source.shape[-3:]):
             first, extent = int(start[axis]) - self.origin[axis], int(size[axis])
             # at least one voxel, whose value continues: a box may lie wholly outside
             low = min(max(first, 0), length - 1)
@@ -73,7 +95,11 @@ class Stored:
             begin = min(max(low - first, 0), extent - 1)
             there.append(slice(low, high))
             here.append(slice(begin, begin + high - low))
-        result[..., here[0], here[1], here[2]] = array[..., there[0], there[1], there[2]]
+        inside = result[..., here[0], here[1], here[2]]
+        if isinstance(source, ArrayFile):
+            source.read(there, inside)
+        else:
+            inside[...] = source[..., there[0], there[1], there[2]]
         _continue_edges(result, here)
         return result
 

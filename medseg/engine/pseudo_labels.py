@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
 
 from medseg.augment import Batch, Unlabelled
 from medseg.data.patches import PatchDataset
@@ -56,7 +55,7 @@ class PseudoLabelCheck:
     def _counts(self, step: int) -> Tensor | None:
         """(1 + classes, 4) float64, first of all voxels, then of each class: overlap, predicted and true voxels among
         those kept, and all true ones."""
-        patches = default_collate([self.dataset[step, slot] for slot in range(self.dataset.batch_size)])
+        patches = self.dataset.__getitems__([(step, slot) for slot in range(self.dataset.batch_size)])
         batch = self.iteration.batch({"step": step, "labelled": patches, "unlabelled": None})
         known = batch.labelled
         with self.iteration.autocast():

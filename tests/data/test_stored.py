@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg.data.stored import Stored
+from medseg.data.stored import ArrayFile, Stored
 
 small = st.integers(1, 6)
 anywhere = st.integers(-12, 12)
@@ -22,3 +25,9 @@ def test_a_box_is_what_a_padded_volume_would_give(
     assert np.array_equal(box, array[:, *np.ix_(*indices)])
     box[...] = -1  # a copy
     assert (array >= 0).all()
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "array.npy"
+        np.save(path, array)
+        file = ArrayFile(path, array.shape, array.dtype.str, path.stat().st_size - array.nbytes)
+        assert np.array_equal(Stored(file, origin).box(start, size), array[:, *np.ix_(*indices)])
+        assert np.array_equal(file.mapped(), array)

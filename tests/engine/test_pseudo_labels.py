@@ -34,10 +34,9 @@ class Patches(list[dict[str, Tensor]]):
             patch = {"image": torch.zeros(1, 16, 16, 8), "label": label[i], "mask": mask[i], "slot": torch.tensor(i)}
             self.append(patch | {"case": torch.tensor(0)} | {name: value[i] for name, value in more.items()})
 
-    def __getitem__(self, index: Any) -> Any:
-        step, slot = index
-        assert step in (0, 1)
-        return super().__getitem__(slot)
+    def __getitems__(self, indices: list[tuple[int, int]]) -> dict[str, Tensor]:
+        assert {step for step, _ in indices} in ({0}, {1})
+        return {name: torch.stack([self[slot][name] for _, slot in indices]) for name in self[0]}
 
 
 class Says(Supervised):
