@@ -9,6 +9,7 @@ import torch
 from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetOutBlock, UnetResBlock, UnetUpBlock
 from torch import Tensor, nn
 
+from medseg.networks.norm import InstanceNorm
 from medseg.plan import Plan
 
 __all__ = ["NetworkOutput", "UNet", "planned_unet", "students"]
@@ -71,6 +72,9 @@ class UNet(nn.Module):
         self.classifier = UnetOutBlock(3, filters[0], out_channels)
         self.heads = nn.ModuleList(UnetOutBlock(3, filters[i + 1], out_channels) for i in range(heads))
         self.apply(_initialise)
+        for module in self.modules():
+            if type(module) is nn.InstanceNorm3d:  # MONAI's blocks take no class of ours
+                module.__class__ = InstanceNorm
 
     def forward(self, image):  # type: ignore[no-untyped-def]
         # no annotation: TorchScript sees one Tensor, training returns a NetworkOutput
