@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -68,7 +69,7 @@ def _share(part: str, text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if value < 0 or value != value or (value >= 1 and value != int(value)):
+    if not 0 <= value < math.inf or (value >= 1 and value != int(value)):
         raise InputError(f"--{part} {text}: expected a share such as 0.2, or a number of cases such as 24")
     return value
 

@@ -81,6 +81,11 @@ def describe(path: Path, content: Mapping[str, Any], needs_classes: bool = True)
             raise InputError(f"{path}: region {region} holds {unknown[0]}, which is no class; expected some of {known}")
     if regions and kind == "soft":
         raise InputError(f'{path}: "label_type" is soft, but there are regions; regions need label maps')
+    if kind == "soft" and IGNORE_NAME in classes.values():
+        raise InputError(
+            f'{path}: "label_type" is soft, but there is a class {IGNORE_NAME}, which has no probability; leave it out'
+            " and give its voxels the probabilities that are likely, or use label maps"
+        )
     return Description(
         name, channels, classes, _painted(path, regions, content.get("regions_class_order")), kind == "soft"
     )
@@ -169,6 +174,14 @@ def _painted(path: Path, regions: Mapping[str, list[int]], order: object) -> tup
         or not len(set(order)) == len(order) == len(regions)
     ):
         raise InputError(f'{path}: "regions_class_order" is {order!r:.80}, {expected}')
+    for i, (name, painted) in enumerate(zip(regions, order, strict=True)):
+        over = next((other for other in list(regions)[i + 1 :] if painted in regions[other]), None)
+        if painted not in regions[name] or over:
+            why = f"which is of {over}, too, that is painted later" if over else "which is none of its values"
+            raise InputError(
+                f'{path}: "regions_class_order" paints {name} ({", ".join(map(str, regions[name]))}) with {painted},'
+                f" {why}; list the regions from the outermost to the innermost, and one value each that is its own"
+            )
     return tuple(
         Region(name=name, values=tuple(values), painted=painted)
         for (name, values), painted in zip(regions.items(), order, strict=True)

@@ -12,10 +12,12 @@ from medseg.data.case import Case
 from medseg.errors import InputError
 from medseg.plan import Region
 
-__all__ = ["CHANNEL", "Fold", "Listing", "Part", "refuse_twice", "unknown_channels"]
+__all__ = ["CHANNEL", "Fold", "Listing", "Part", "refuse_names", "refuse_twice", "unknown_channels"]
 
 CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 """nnU-Net's names: `CASE_0000`, the last part counts channels."""
+
+_LONGEST_NAME = 200  # bytes: file systems take 255, and suffixes follow
 
 Part = Literal["train", "validation", "test"]
 
@@ -72,3 +74,23 @@ def refuse_twice(names: Iterable[str], what: str) -> None:
         if name in seen:
             raise InputError(f"{what} {name}; rename one of them")
         seen.add(name)
+
+
+def refuse_names(names: Iterable[str], source: Path) -> None:
+    """Refuses names of cases that cannot be names of files: predictions, pictures and reports are written under them,
+    hours later.
+
+    Raises:
+        InputError: a name holds a slash, a backslash or what cannot be printed, begins with a dot, or is too long.
+    """
+    for name in names:
+        if not name or name.startswith(".") or not name.isprintable() or any(c in name for c in "/\\"):
+            raise InputError(
+                f"{source}: case name {name!r:.80}: files are named after it, so expected one without / and \\ that"
+                " does not begin with a dot; rename it"
+            )
+        if len(name.encode()) > _LONGEST_NAME:
+            raise InputError(
+                f"{source}: case name {name[:20]}... of {len(name.encode())} bytes: files are named after it, expected"
+                f" at most {_LONGEST_NAME}; shorten it"
+            )

@@ -134,4 +134,4 @@ def _names(path: Path, files: Sequence[tuple[Path, ...]], given: Sequence[str]) 
         return stems
     folders = [images[0].parent for images in files]
     paths = [folder.relative_to(path.parent) if folder.is_relative_to(path.parent) else folder for folder in folders]
-    return ["_".join((*folder.parts, stem)).strip("/_") for folder, stem in zip(paths, stems, strict=True)]
+    return ["_".join((*folder.parts, stem)).strip("/_.") for folder, stem in zip(paths, stems, strict=True)]

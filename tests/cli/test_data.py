@@ -87,6 +87,8 @@ def test_a_split_is_written_once_and_read_back(tmp_path: Path) -> None:
         (("--validation", "many"), "--validation many: expected a share such as 0.2"),
         (("--test", "1.5"), "--test 1.5"),
         (("--test", "nan"), "--test nan"),
+        (("--validation", "inf"), "--validation inf: expected a share"),
+        (("--validation", "1e999"), "--validation 1e999: expected a share"),
         (("--budgets", "3,x"), "'x' is no number of cases"),
         (("--folds", "9"), "9 folds asked for, expected 2 to 8"),
     ):

@@ -81,7 +81,15 @@ def test_regions_and_the_ignored_value(raw: Path) -> None:
         ({"labels": {"background": 0, "a": [1, 2], "b": [2, 1]}}, 'no "regions_class_order"; expected 2 different'),
         ({"labels": REGIONS, "regions_class_order": [1, 2]}, r"\[1, 2\], expected 3 different label values"),
         ({"labels": REGIONS, "regions_class_order": [1, 2, 2]}, "expected 3 different label values"),
+        ({"labels": REGIONS, "regions_class_order": [2, 1, 3]}, "whole tumour .1, 2, 3. with 2, which is of core, too"),
+        ({"labels": REGIONS, "regions_class_order": [3, 2, 1]}, "whole tumour .* with 3, which is of core, too"),
+        ({"labels": REGIONS, "regions_class_order": [1, 3, 2]}, "core .* with 3, which is of enhancing, too"),
+        (
+            {"labels": {"background": 0, "a": [1, 2], "b": 3}, "regions_class_order": [1, 2]},
+            "b .3. with 2, which is none",
+        ),
         ({"labels": REGIONS, "label_type": "soft"}, "is soft, but there are regions"),
+        ({"labels": {"background": 0, "a": 1, "ignore": 2}, "label_type": "soft"}, "soft, but there is a class ignore"),
         ({"label_type": "fuzzy"}, "\"label_type\" is 'fuzzy'"),
     ],
 )
