@@ -36,4 +36,4 @@ def with_labels(cases: Sequence[Case], folder: Path) -> tuple[Case, ...]:
                 f"{path}: {name} is no unlabelled training case{nearest(name, names)}; remove or rename it"
             )
         labels[name] = path
-    return tuple(dataclasses.replace(case, label=labels.get(case.name), soft=False) for case in cases)
+    return tuple(dataclasses.replace(case, label=labels.get(case.name)) for case in cases)

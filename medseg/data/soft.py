@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.data.geometry import Geometry
-from medseg.data.volume import read_channels
+from medseg.data.stacked import read_channels
 from medseg.errors import InputError
 
 __all__ = ["background_first", "read_soft_labels"]
@@ -21,7 +21,8 @@ _ROUNDING = 1e-3
 def read_soft_labels(
     path: str | os.PathLike[str], geometry: Geometry, classes: int | None = None
 ) -> NDArray[np.float32]:
-    """The probabilities of the foreground classes in a file of (X, Y, Z, K - 1) values, or (X, Y, Z) for one class.
+    """The probabilities of the foreground classes in a file of (X, Y, Z, K - 1) values, or (X, Y, Z) for one class; of
+    several classes (X, Y, Z) is a map of their values, each of which is sure.
 
     Args:
         path: NIfTI, NRRD, MHA or MHD; the classes are the last axis (or the components of a voxel).
@@ -40,6 +41,8 @@ def read_soft_labels(
     array, found = read_channels(path)
     if difference := found.difference(geometry):
         raise InputError(f"{path}: not on the grid of its image: {difference}; resample it onto that grid")
+    if classes is not None and classes > 2 and len(array) == 1:
+        return _sure(path, array[0], classes)
     if classes is not None and len(array) != classes - 1:
         raise InputError(
             f"{path}: soft labels of {len(array)} classes, expected {classes - 1} (all but the background); correct it"
@@ -65,3 +68,14 @@ def background_first(foreground: NDArray[np.floating]) -> NDArray[np.float32]:
     """The probabilities of all classes (K, ...) from those of the foreground (K - 1, ...)."""
     background = np.clip(1 - foreground.sum(axis=0, keepdims=True), 0, 1)
     return np.concatenate([background, foreground]).astype(np.float32, copy=False)
+
+
+def _sure(path: Path, labels: NDArray[np.float32], classes: int) -> NDArray[np.float32]:
+    """0 and 1 for the values 1 to K - 1 of a label map."""
+    strange = labels[~np.isin(labels, np.arange(classes))]
+    if strange.size:
+        raise InputError(
+            f"{path}: one number a voxel, {strange[0]:g} among them; expected {classes - 1} probabilities a voxel, or a"
+            f" label map of the values 0 to {classes - 1}; correct it"
+        )
+    return np.stack([labels == value for value in range(1, classes)]).astype(np.float32)

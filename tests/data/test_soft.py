@@ -59,6 +59,18 @@ def test_rounding_is_no_error(tmp_path: Path, shares: np.ndarray) -> None:
     assert read_soft_labels(nifti(tmp_path / "a.nii.gz", sure), GRID).max() == 1
 
 
+def test_a_label_map_of_several_classes_is_sure(tmp_path: Path) -> None:
+    """As a corrected pseudo-label is in a cohort of soft labels; also where it holds only some of the classes."""
+    for values in ([0, 1, 2, 3], [0, 1]):
+        labels = np.resize(values, SHAPE)
+        found = read_soft_labels(nifti(tmp_path / "a.nii.gz", labels), GRID, classes=4)
+        np.testing.assert_array_equal(found, [labels == value for value in (1, 2, 3)])
+    for strange in (0.5, 4):
+        path = nifti(tmp_path / "a.nii.gz", np.where(np.arange(4)[:, None, None] == 0, strange, labels))
+        with pytest.raises(InputError, match=rf"one number a voxel, {strange} among them; expected 3 probabilities"):
+            read_soft_labels(path, GRID, classes=4)
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [

@@ -15,6 +15,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 from scipy.ndimage import gaussian_filter
 
+from medseg.data import load_cohort
 from medseg.methods import Progress
 from medseg.share import bundle_folder, overlay_folder
 
@@ -102,6 +103,28 @@ def test_soft_labels_reach_the_loss_as_probabilities(
     reference = found.parser.get_parsed_content("validate#dataset")[0].reference
     assert set(np.unique(reference)) <= set(range(classes))
     assert reference.any()
+
+
+def test_corrected_label_maps_join_soft_labels(
+    tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `medseg suggest` writes and people correct are maps of values, whatever the cohort's labels are."""
+    monkeypatch.chdir(tmp_path)
+    data = changed(tiny_cohort, tmp_path / "data", soften)
+    case = load_cohort(data, 2).unlabelled[0]
+    name, image = case.name, nib.load(case.images[0])
+    (tmp_path / "corrected").mkdir()
+    labels = np.zeros(image.shape, np.uint8)
+    labels[10:20, 10:20] = 2
+    nib.save(nib.Nifti1Image(labels, image.affine), tmp_path / "corrected" / f"{name}.nii.gz")
+    found = workflow(data, corrected_dir=str(tmp_path / "corrected"))
+    cases = found.parser.get_parsed_content("cohort").labelled
+    prepared = found.parser.get_parsed_content("cache").prepare(cases)
+    assert [case.name for case in cases][-1] == name
+    assert len({case.soft.shape[0] for case in prepared}) == 1
+    shares = prepared[-1].soft.array().max(axis=(1, 2, 3)).tolist()
+    assert shares == [255 * (row == 1) for row in range(len(shares))]
+    step(found)
 
 
 def test_what_nobody_looked_for_teaches_and_judges_nothing(
