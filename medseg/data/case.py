@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,10 +15,20 @@ from numpy.typing import NDArray
 from medseg.data.description import IGNORE_NAME
 from medseg.data.resample import overlap, resampled
 from medseg.data.soft import background_first, read_soft_labels
-from medseg.data.volume import Geometry, Volume, read_labels, read_volume
+from medseg.data.stacked import read_stack
+from medseg.data.volume import Geometry, Volume, read_geometry, read_labels, read_volume
 from medseg.errors import InputError
 
-__all__ = ["Case", "channel_remark", "grid_problem", "label_problem", "load_case", "load_labels", "load_soft_labels"]
+__all__ = [
+    "Case",
+    "channel_remark",
+    "grid_problem",
+    "label_problem",
+    "load_case",
+    "load_labels",
+    "load_soft_labels",
+    "read_images",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +40,7 @@ class Case:
     Args:
         name: as in the case lists.
         images: one file, or folder of a DICOM series, a channel; brought onto the grid of the first where grids differ.
+            One file that holds all channels stands there once for each.
         label: the label map on the same grid; None where there is none or where it may not be read.
         annotated: the label values that were looked for in this case, where these are not all: what the label calls
             background may be one of the others. None where all were.
@@ -43,6 +54,15 @@ class Case:
     annotated: tuple[int, ...] | None = None
     group: str | None = None
     soft: bool = False
+
+    @property
+    def stacked(self) -> bool:
+        """Whether one file holds all channels."""
+        return len(self.images) > 1 and len(set(self.images)) == 1
+
+    def geometry(self) -> Geometry:
+        """The grid of the first channel, from its header (see `read_geometry`)."""
+        return read_geometry(self.images[0], self.stacked)
 
 
 def load_case(case: Case, classes: Mapping[int, str]) -> tuple[NDArray[np.float32], NDArray[Any] | None, Geometry]:
@@ -60,11 +80,11 @@ def load_case(case: Case, classes: Mapping[int, str]) -> tuple[NDArray[np.float3
         InputError: a file cannot be read (see `read_volume`, `read_labels`), a channel lies elsewhere than the first,
             the label lies on another grid than the first channel, or a label value is not one of the classes.
     """
-    first = read_volume(case.images[0])
+    volumes = read_images(case)
+    first = next(volumes)
     images = np.empty((len(case.images), *first.array.shape), np.float32)
     images[0] = first.array
-    for channel, path in enumerate(case.images[1:], 1):
-        volume = read_volume(path)
+    for channel, volume in enumerate(volumes, 1):
         if remark := channel_remark(volume, first):
             _say(f"{case.name}: {remark}")
             images[channel] = resampled(volume.array, volume.geometry, first.geometry)
@@ -72,6 +92,15 @@ def load_case(case: Case, classes: Mapping[int, str]) -> tuple[NDArray[np.float3
             images[channel] = volume.array
     labels = None if case.label is None else load_labels(case, first.geometry, classes)
     return images, labels, first.geometry
+
+
+def read_images(case: Case) -> Iterator[Volume]:
+    """The channels of a case, each on its own grid, read when its turn comes.
+
+    Raises:
+        InputError: see `read_volume`, `read_stack`.
+    """
+    yield from read_stack(case.images[0], len(case.images)) if case.stacked else map(read_volume, case.images)
 
 
 def load_labels(case: Case, geometry: Geometry, classes: Mapping[int, str]) -> NDArray[Any]:

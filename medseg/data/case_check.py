@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
 
-from medseg.data.case import Case, channel_remark, grid_problem, label_problem
+from medseg.data.case import Case, channel_remark, grid_problem, label_problem, read_images
 from medseg.data.description import IGNORE_NAME
 from medseg.data.findings import CaseFacts, Finding, Severity
 from medseg.data.soft import read_soft_labels
@@ -50,11 +50,9 @@ def check_case(role: str, case: Case, classes: Mapping[int, str] | None, soft: b
     first: Volume | None = None
     digests: list[str | None] = []
     constant: list[Finding] = []
-    for path in case.images:
-        try:
-            image = read_volume(path)
-        except InputError as error:
-            found("error", error, path)
+    for path, image in _volumes(case):
+        if isinstance(image, InputError):
+            found("error", image, path)
             digests.append(None)
             continue
         if first:
@@ -69,6 +67,7 @@ def check_case(role: str, case: Case, classes: Mapping[int, str] | None, soft: b
             constant.append(Finding("warning", case.name, str(path), what, "export it again, or leave the case out"))
         digests.append(None if low == high else content_digest(image))
         first = first or image
+    digests += [None] * (len(case.images) - len(digests))  # of one file for all channels that could not be read
     if len(constant) == len(case.images):  # nothing to learn from, and nothing to find
         constant = [Finding("error", one.case, one.file, one.what, one.todo) for one in constant]
     findings += constant
@@ -84,6 +83,21 @@ def check_case(role: str, case: Case, classes: Mapping[int, str] | None, soft: b
     orientation = "".join(nib.aff2axcodes(geometry.affine)) if geometry else None
     facts = CaseFacts(case.name, role, shape, spacing, orientation, values)
     return CheckedCase(case, facts, tuple(findings), tuple(digests))
+
+
+def _volumes(case: Case) -> Iterator[tuple[Path, Volume | InputError]]:
+    """Each channel, or what is wrong with its file; once where that holds all channels."""
+    if case.stacked:
+        try:
+            yield from ((image.path, image) for image in read_images(case))
+        except InputError as error:
+            yield case.images[0], error
+        return
+    for path in case.images:
+        try:
+            yield path, read_volume(path)
+        except InputError as error:
+            yield path, error
 
 
 def content_digest(image: Volume) -> str:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 
-__all__ = ["damage", "data_file"]
+from medseg.data.detached import header_of
+
+__all__ = ["damage"]
 
 _BYTES = {
     "CHAR": 1,
@@ -36,33 +38,23 @@ def damage(path: Path) -> str | None:
     return _nrrd(path) if path.suffix.lower() == ".nrrd" else _metaimage(path)
 
 
-def data_file(path: Path) -> Path | None:
-    """The file of the voxels of a MetaImage header; None where it holds them itself, or names several.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    name = _header(path, "=", last="ElementDataFile")[0].get("ElementDataFile", "")
-    return None if name in ("", "LOCAL") or name.startswith("LIST") or "%" in name else path.parent / name
-
-
 def _nrrd(path: Path) -> str | None:
     """Gzipped data in the file itself; ITK reports what is missing in other encodings."""
-    fields, start = _header(path, ":", last=None)
+    fields, start = header_of(path)
     if fields.get("encoding") not in ("gzip", "gz") or "data file" in fields or "datafile" in fields:
         return None
     return _stream(path, start, 0)
 
 
 def _metaimage(path: Path) -> str | None:
-    fields, start = _header(path, "=", last="ElementDataFile")
+    fields, start = header_of(path)
     name = fields.get("ElementDataFile", "")
     size = _BYTES.get(fields.get("ElementType", "").removeprefix("MET_"))
     if size is None or not name or name.startswith("LIST") or "%" in name:
         return None
     for count in (*fields.get("DimSize", "").split(), fields.get("ElementNumberOfChannels", "1")):
         size *= int(count)
-    data = path if name == "LOCAL" else path.parent / name
+    data = path if name.lower() == "local" else path.parent / name
     if not data.is_file():
         return f"its data file {name} is missing"
     if data != path:
@@ -70,18 +62,6 @@ def _metaimage(path: Path) -> str | None:
     if fields.get("CompressedData", "").lower() == "true":
         return _stream(data, start, size)
     return _missing(data.stat().st_size - start, size)
-
-
-def _header(path: Path, separator: str, last: str | None) -> tuple[dict[str, str], int]:
-    """The fields up to the one named `last`, or to an empty line, and where the data begins."""
-    fields = {}
-    with path.open("rb") as file:
-        while line := file.readline(4096):
-            key, _, value = line.decode("latin-1").partition(separator)
-            fields[key.strip()] = value.strip()
-            if key.strip() == (last or ""):
-                break
-        return fields, file.tell()
 
 
 def _stream(path: Path, start: int, size: int) -> str | None:

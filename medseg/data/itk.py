@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,23 @@ from medseg.data.geometry import Geometry
 from medseg.errors import InputError
 from medseg.files import writing
 
-__all__ = ["read_itk", "read_itk_channels", "read_itk_geometry", "write_itk"]
+__all__ = ["itk_channels", "read_itk", "read_itk_channels", "read_itk_geometry", "write_itk"]
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK prints to stderr; what matters is checked here
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def read_itk_geometry(path: Path) -> Geometry:
-    """The grid of a file that SimpleITK reads; reads the header only. Its LPS becomes RAS+."""
-    return _geometry(path, _reader(path))
+def read_itk_geometry(path: Path, channels: bool = False) -> Geometry:
+    """The grid of a file that SimpleITK reads, where it may have `channels` that of each; reads the header only. Its
+    LPS becomes RAS+."""
+    return _geometry(path, _reader(path), channels)
+
+
+def itk_channels(path: Path) -> int:
+    """How many numbers a voxel has by the header: its components, or the length of a fourth axis."""
+    reader = _reader(path)
+    return int(reader.GetNumberOfComponents()) * math.prod(reader.GetSize()[3:])
 
 
 def read_itk(path: Path, dtype: DTypeLike | None) -> tuple[NDArray[Any], Geometry]:

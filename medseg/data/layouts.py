@@ -8,7 +8,7 @@ from pathlib import Path
 from medseg.data.decathlon import list_decathlon
 from medseg.data.description import Description, describe, read_json
 from medseg.data.folders import list_folders
-from medseg.data.listing import Listing, refuse_twice
+from medseg.data.listing import Listing, refuse_names, refuse_twice
 from medseg.data.nnunet import is_nnunet, list_nnunet
 from medseg.data.table import list_table
 from medseg.errors import InputError
@@ -31,13 +31,17 @@ def list_cases(data: Path, modality: str | None = None) -> Listing:
     """
     listing = _listed(data)
     channels = _channels(modality, listing) if modality else listing.channels
+    if len(channels) > 1 and all(len(case.images) == 1 for case in listing.cases):  # 4-D, as in the Decathlon
+        stacked = (dataclasses.replace(case, images=case.images * len(channels)) for case in listing.cases)
+        listing = dataclasses.replace(listing, cases=tuple(stacked))
     for case in listing.cases:
         if len(case.images) != len(channels):
             raise InputError(
                 f"{data}: case {case.name} has {len(case.images)} image file(s), but there are"
-                f" {len(channels)} modalities ({', '.join(channels)}); list one 3-D file a channel (4-D"
-                " images are not read)"
+                f" {len(channels)} modalities ({', '.join(channels)}); list one 3-D file a channel, or of"
+                " every case one file that holds them all"
             )
+    refuse_names((case.name for case in listing.cases), listing.source)
     refuse_twice((case.name for case in listing.cases), f"{data}: two cases named")
     return dataclasses.replace(listing, channels=channels)
 

@@ -20,7 +20,14 @@ from medseg.data.geometry import Geometry
 from medseg.errors import InputError
 from medseg.files import writing
 
-__all__ = ["read_nifti", "read_nifti_channels", "read_nifti_geometry", "write_nifti", "write_nifti_like"]
+__all__ = [
+    "nifti_channels",
+    "read_nifti",
+    "read_nifti_channels",
+    "read_nifti_geometry",
+    "write_nifti",
+    "write_nifti_like",
+]
 
 # nibabel reports on stderr every header field that it mends; what matters is checked here
 imageglobals.logger.setLevel(logging.CRITICAL)
@@ -39,11 +46,17 @@ _MOST_BEHIND = 1 << 24  # bytes: what follows the voxels is padding, if anything
 _TO_MM = {"meter": 1e3, "micron": 1e-3}
 
 
-def read_nifti_geometry(path: Path) -> Geometry:
-    """The grid of a NIfTI file; reads the header only. Lengths in metres or microns become mm."""
+def read_nifti_geometry(path: Path, channels: bool = False) -> Geometry:
+    """The grid of a NIfTI file, where it may have `channels` that of each; reads the header only. Lengths in metres or
+    microns become mm."""
     image = _open(path)
     _refuse_spacing(path, image)
-    return _geometry(path, image)
+    return _geometry(path, image, channels)
+
+
+def nifti_channels(path: Path) -> int:
+    """How many numbers a voxel has by the header: the length of the last of four axes or more; 1 of three."""
+    return int(np.prod(_open(path).shape[3:], dtype=np.int64))
 
 
 def read_nifti(path: Path, dtype: DTypeLike | None) -> tuple[NDArray[Any], Geometry]:

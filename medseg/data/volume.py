@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from medseg.data.damage import data_file
+from medseg.data.detached import data_files
 from medseg.data.dicom import dicom_files, read_dicom, read_dicom_geometry
 from medseg.data.geometry import GRID_TOLERANCE_MM, MOST_SHEAR, Geometry
-from medseg.data.itk import read_itk, read_itk_channels, read_itk_geometry, write_itk
+from medseg.data.itk import read_itk, read_itk_geometry, write_itk
 from medseg.data.limits import refuse_large
-from medseg.data.nifti import read_nifti, read_nifti_channels, read_nifti_geometry, write_nifti, write_nifti_like
+from medseg.data.nifti import read_nifti, read_nifti_geometry, write_nifti, write_nifti_like
 from medseg.errors import InputError
 
 __all__ = [
@@ -27,11 +27,12 @@ __all__ = [
     "SUFFIXES",
     "Geometry",
     "Volume",
+    "is_nifti",
     "is_volume",
-    "read_channels",
     "read_geometry",
     "read_labels",
     "read_volume",
+    "refuse_undefined",
     "strip_suffix",
     "volume_files",
     "write_segmentation",
@@ -63,8 +64,13 @@ def is_volume(path: str | os.PathLike[str]) -> bool:
     return not name.startswith(".") and strip_suffix(name) != name
 
 
-def read_geometry(path: str | os.PathLike[str]) -> Geometry:
-    """The grid of a volume; reads the header only.
+def is_nifti(path: Path) -> bool:
+    """Whether the name is that of a NIfTI file."""
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def read_geometry(path: str | os.PathLike[str], stacked: bool = False) -> Geometry:
+    """The grid of a volume; reads the header only. Of channels `stacked` in one file (see `stacked.py`) that of each.
 
     Raises:
         InputError: no such file, not readable, not 3-D (trailing axes of length 1 are dropped), complex or
@@ -74,21 +80,20 @@ def read_geometry(path: str | os.PathLike[str]) -> Geometry:
     path = _existing(path)
     if path.is_dir():
         return _sound(path, read_dicom_geometry(path))
-    return _sound(path, read_nifti_geometry(path) if _is_nifti(path) else read_itk_geometry(path))
+    return _sound(path, read_nifti_geometry(path, stacked) if is_nifti(path) else read_itk_geometry(path, stacked))
 
 
 def volume_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:
-    """The files whose bytes are the volume: itself, with its data file where it is only a header (MHD), or those of a
-    DICOM series.
+    """The files whose bytes are the volume: itself, with its data files where it is only a header (NRRD, MHA, MHD), or
+    those of a DICOM series.
 
     Raises:
-        InputError: a folder that is no DICOM series.
+        InputError: a folder that is no DICOM series, or data files that are numbered in an unknown way.
     """
     path = Path(path)
     if path.is_dir():
         return dicom_files(path)
-    data = data_file(path) if path.suffix.lower() == ".mhd" else None
-    return (path, data) if data else (path,)
+    return (path, *data_files(path)) if path.suffix.lower() in (".nrrd", ".mha", ".mhd") else (path,)
 
 
 def read_volume(path: str | os.PathLike[str], dtype: DTypeLike = np.float32) -> Volume:
@@ -98,28 +103,21 @@ def read_volume(path: str | os.PathLike[str], dtype: DTypeLike = np.float32) -> 
         InputError: as `read_geometry`; also truncated files and NaN or infinite voxels (counted).
     """
     volume = _read(path, dtype)
-    bad = volume.array.size - int(np.isfinite(volume.array).sum())
-    if bad:
-        raise InputError(
-            f"{volume.path}: {bad} of {volume.array.size} voxels are NaN or infinite; replace"
-            " them, for instance by the background's value"
-        )
+    refuse_undefined(volume.path, volume.array)
     return volume
 
 
-def read_channels(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], Geometry]:
-    """The values of a file with several numbers a voxel, (C, X, Y, Z), and their grid; C is 1 where there is one.
-
-    In NIfTI they are the last of four axes, or of five of which the fourth has length 1. Values may be NaN.
+def refuse_undefined(path: Path, array: NDArray[Any]) -> None:
+    """Refuses an image with voxels that are no numbers.
 
     Raises:
-        InputError: as `read_geometry`, but for the number of axes; also truncated files and folders.
+        InputError: there are some.
     """
-    path = _existing(path)
-    if path.is_dir():
-        raise InputError(f"{path}: a folder, expected one file ({', '.join(SUFFIXES)})")
-    array, geometry = read_nifti_channels(path) if _is_nifti(path) else read_itk_channels(path)
-    return np.ascontiguousarray(array), _sound(path, geometry)
+    if bad := array.size - int(np.isfinite(array).sum()):
+        raise InputError(
+            f"{path}: {bad} of {array.size} voxels are NaN or infinite; replace"
+            " them, for instance by the background's value"
+        )
 
 
 def read_labels(path: str | os.PathLike[str]) -> Volume:
@@ -166,16 +164,16 @@ def write_segmentation(path: str | os.PathLike[str], labels: NDArray[Any], like:
         ValueError: labels of another shape or type.
     """
     path, like = Path(path), Path(like)
-    geometry = read_geometry(like)
+    geometry = read_geometry(like, stacked=True)
     if labels.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"labels are {labels.dtype}, expected uint8 or uint16")
     if labels.shape != geometry.shape:
         raise ValueError(f"labels have shape {labels.shape}, the image {like} has {geometry.shape}")
     if not is_volume(path):
         raise InputError(f"{path}: unknown file type, expected one of {', '.join(SUFFIXES)}")
-    if not _is_nifti(path):
+    if not is_nifti(path):
         write_itk(path, labels, geometry)
-    elif _is_nifti(like):
+    elif is_nifti(like):
         write_nifti_like(path, labels, like)
     else:
         write_nifti(path, labels, geometry.affine)
@@ -187,7 +185,7 @@ def _read(path: str | os.PathLike[str], dtype: DTypeLike | None) -> Volume:
         array, geometry = read_dicom(path, dtype)
         return Volume(np.ascontiguousarray(array), _sound(path, geometry), path)
     read_geometry(path)  # refuses what no memory should be asked for
-    array, geometry = read_nifti(path, dtype) if _is_nifti(path) else read_itk(path, dtype)
+    array, geometry = read_nifti(path, dtype) if is_nifti(path) else read_itk(path, dtype)
     return Volume(np.ascontiguousarray(array), geometry, path)
 
 
@@ -216,7 +214,3 @@ def _sound(path: Path, geometry: Geometry) -> Geometry:
             f"{path}: the voxel axes are sheared by {geometry.shear:.1f} degrees; resample it onto a straight grid"
         )
     return geometry
-
-
-def _is_nifti(path: Path) -> bool:
-    return path.name.lower().endswith((".nii", ".nii.gz"))

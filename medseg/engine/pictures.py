@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medseg.data.volume import read_volume
+from medseg.data.stacked import read_first
 from medseg.engine.evaluator import CaseOutput
 from medseg.plan import Plan
 from medseg.report.overlay import save_overlay
@@ -18,7 +18,7 @@ def draw_case(output: CaseOutput, folder: Path, plan: Plan) -> None:
     results = [f"{r.class_name} Dice {r.dice:.3f}" for r in output.results]
     save_overlay(
         folder / f"{item.name}.png",
-        read_volume(item.path).array,
+        read_first(item.path).array,
         output.labels,
         item.reference,
         item.geometry.spacing,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.data.case import Case
+from medseg.data.stacked import count_channels
 from medseg.data.volume import SUFFIXES, is_volume, strip_suffix
 from medseg.errors import InputError
 from medseg.inference.dicom_tree import safe_name, series_of
@@ -40,7 +41,8 @@ def find_inputs(inputs: Sequence[Path], channels: int) -> Found:
 
     A folder gives its volumes; one without volumes its DICOM series and those of all folders below it, each named by
     the folders that lead to it, and by its description where a folder holds several. With several channels the files
-    of a case are `NAME_0000`, `NAME_0001` and so on; with one channel a trailing `_0000` is dropped from the name.
+    of a case are `NAME_0000`, `NAME_0001` and so on, or one file that holds them all along a fourth axis; with one
+    channel a trailing `_0000` is dropped from the name.
     Links that lead out of a folder are not followed, but named among the problems, as are cases that lack channels.
 
     Raises:
@@ -61,6 +63,8 @@ def find_inputs(inputs: Sequence[Path], channels: int) -> Found:
     for name, found in parts.items():
         if sorted(found) == list(range(channels)):
             cases.append(Case(name, tuple(found[i] for i in range(channels)), None))
+        elif list(found) == [0] and _holds_all(found[0], channels):
+            cases.append(Case(name, (found[0],) * channels, None))
         else:
             problems[name] = (
                 f"{next(iter(found.values()))}: case {name} has channel files {sorted(found)}, the model expects "
@@ -106,6 +110,14 @@ def _inside(path: Path, root: Path, problems: dict[str, str]) -> bool:
         return True
     problems[str(path)] = f"{path}: a link that leads out of {root}; name its target on the command line instead"
     return False
+
+
+def _holds_all(path: Path, channels: int) -> bool:
+    """Whether one file has all channels along a fourth axis; what cannot be read has none."""
+    try:
+        return count_channels(path) == channels
+    except InputError:
+        return False
 
 
 def _name_and_channel(name: str) -> tuple[str, int]:

@@ -17,7 +17,7 @@ from medseg.data.case import load_labels
 from medseg.data.cohort import Case, load_case
 from medseg.data.limits import refuse_large
 from medseg.data.preprocess import Grid, plan_grid, prepare_images, to_native
-from medseg.data.volume import Geometry, read_geometry
+from medseg.data.volume import Geometry
 from medseg.errors import InputError
 from medseg.inference.findings import intensity_spans
 from medseg.inference.head import split
@@ -98,7 +98,7 @@ class VolumeDataset(Dataset[VolumeItem]):
                 f"{len(self.plan.channels)} ({', '.join(c.name for c in self.plan.channels)})"
             )
         if self.cache is not None:
-            geometry = read_geometry(case.images[0])
+            geometry = case.geometry()
             prepared = self.cache.case(case)
             images = prepared.images.whole(prepared.shape)
             reference = load_labels(case, geometry, self.classes) if case.label else None

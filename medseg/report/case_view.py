@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medseg.data.case import Case
-from medseg.data.volume import read_geometry, read_labels, read_volume
+from medseg.data.stacked import read_first
+from medseg.data.volume import read_labels
 
 __all__ = ["COLOURS", "case_view"]
 
@@ -42,8 +43,8 @@ def case_view(case: Case, prediction: Path, classes: Mapping[int, str], said: st
     Raises:
         InputError: a file is missing or cannot be read.
     """
-    image = read_volume(case.images[0])
-    geometry = read_geometry(case.images[0])
+    image = read_first(case.images[0])
+    geometry = image.geometry
     order = io_orientation(geometry.affine)
     spacing = np.empty(3)
     spacing[order[:, 0].astype(int)] = geometry.spacing

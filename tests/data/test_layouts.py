@@ -149,8 +149,9 @@ def test_files_that_contradict_each_other(tmp_path: Path) -> None:
         list_cases(tmp_path)
     (tmp_path / "images/a.nrrd").unlink()
     (tmp_path / "labels/A.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"1 image file\(s\), but there are 2 modalities"):
-        list_cases(tmp_path, "CT,PET")
+    touch(tmp_path, "images/b/ct.nii.gz")
+    (case, _) = list_cases(tmp_path, "CT,PET").cases
+    assert case.stacked  # one file for two channels: it is looked into when it is read
 
 
 def test_what_a_case_says_of_itself(tmp_path: Path) -> None:
@@ -197,3 +198,23 @@ def test_files_that_nnunet_v1_numbers_but_does_not_list_so(tmp_path: Path) -> No
     ]
     with pytest.raises(InputError, match=r"case c has 1 image file\(s\), but there are 2"):
         list_cases(decathlon(tmp_path, entries, modality={"0": "T1", "1": "T2"}))
+
+
+@pytest.mark.parametrize("name", ["p1/ct", "../x", "/abs/x", "a\\b", ".hidden", "..", "a\nb", "a\0b", "", "x" * 201])
+def test_names_that_no_file_can_have_are_refused(tmp_path: Path, name: str) -> None:
+    """Before a run of hours that ends where its first prediction is written, or outside of its folder."""
+    listed = {"images": ["a.nii.gz"], "label": "b.nii.gz"}
+    content = {"labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz", "dataset": {name: listed, "b": listed}}
+    (tmp_path / "dataset.json").write_text(json.dumps(content | {"channel_names": {"0": "CT"}}))
+    with pytest.raises(InputError, match=r"case name .*: files are named after it") as error:
+        list_cases(tmp_path)
+    assert "\n" not in str(error.value)
+    if name and name.isprintable():  # what a cell of a table can hold
+        (tmp_path / "cases.csv").write_text(f"image,name\na.nii.gz,{name}\nb.nii.gz,b\n")
+        with pytest.raises(InputError, match=r"cases\.csv: case name .*: files are named after it"):
+            list_cases(tmp_path / "cases.csv")
+
+
+def test_images_outside_the_folder_of_the_table_get_names_of_files(tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_text("image\n../x/ct.nii.gz\n/data/y/ct.nii.gz\nz/ct.nii.gz\n")
+    assert [case.name for case in list_cases(tmp_path).cases] == ["x_ct", "data_y_ct", "z_ct"]
