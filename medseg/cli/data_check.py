@@ -26,6 +26,7 @@ def check(
     modality: Annotated[
         str | None, typer.Option(help="Modality of the channels: CT, or CT,PET. Replaces dataset.json's.")
     ] = None,
+    seed: Annotated[int, typer.Option(help="Of the split where none is written, as in training.")] = 0,
 ) -> None:
     """Say what a dataset holds and what is wrong with it.
 
@@ -45,7 +46,7 @@ def check(
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("")
         found = check_data(
-            data, modality, on_case=lambda done, total: progress.update(task, completed=done, total=total)
+            data, modality, seed, on_case=lambda done, total: progress.update(task, completed=done, total=total)
         )
     text = json.dumps(found.as_json(), indent=1)
     if output:

@@ -29,9 +29,10 @@ def check_data(
     """Reads every case of a dataset once, with all labels that there are, and says what is wrong.
 
     Errors: a file that cannot be read (missing, truncated, not 3-D, NaN), a label on another grid, label values outside
-    the task, an image that is constant, one image or one group in two parts of the split or of a fold, a split that
-    cannot be used. Warnings: channels that will be resampled, an empty label, one image twice within a part, a mix of
-    orientations, extreme spacings, a class that no training or no validation label has, cases in no part.
+    the task, an image that is constant, one image or one group in two parts of the split or of a fold, one image
+    twice that a split drawn from another seed would part, a split that cannot be used. Warnings: channels that will be
+    resampled, an empty label, one image twice within a part, a mix of orientations, extreme spacings, a class that no
+    training or no validation label has, cases in no part.
 
     Args:
         data_dir: as `load_cohort` takes it.
@@ -68,7 +69,8 @@ def check_data(
         except InputError as error:
             findings.append(Finding.of("error", None, error, listing.source))
     places = _places(listing, split, findings)
-    findings += doubles(checked, places) + torn(checked, places) + absent_classes(checked, classes or {}, places)
+    drawn = split.source != listing.folder / "splits.json" and "validation" not in listing.parts.values()
+    findings += doubles(checked, places, drawn) + torn(checked, places) + absent_classes(checked, classes or {}, places)
     findings += orientation_mix(checked) + extreme_spacings(checked)
     findings += [Finding.of("warning", None, remark) for remark in listing.remarks]
     if outside:

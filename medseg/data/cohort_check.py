@@ -22,8 +22,11 @@ _RATIO = 5.0
 _PARTS = ("train", "validation", "test")
 
 
-def doubles(cases: Sequence[CheckedCase], places: Places) -> list[Finding]:
-    """The same image under two names: an error where one trains and the other judges, else a warning."""
+def doubles(cases: Sequence[CheckedCase], places: Places, drawn: bool = False) -> list[Finding]:
+    """The same image under two names: an error where one trains and the other judges, else a warning. Where the split
+    is `drawn` anew for each seed, an error wherever some seed would part them: one of them has a label, and no group
+    keeps them together."""
+    by_name = {checked.case.name: checked.case for checked in cases}
     holders: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for checked in cases:
         for path, digest in zip(checked.case.images, checked.digests, strict=True):
@@ -42,8 +45,12 @@ def doubles(cases: Sequence[CheckedCase], places: Places) -> list[Finding]:
             findings.append(Finding("warning", names[0], found[0][1], what, todo))
             continue
         severity, said = _across(names, places)
+        together = len({by_name[name].group or name for name in names}) == 1
+        if drawn and severity == "warning" and not together and any(by_name[name].label for name in names):
+            severity, said = "error", ", which another --seed puts into training and validation, for the split is drawn"
         what = f"the same image as {files}: cases {_listed(names)}{said}"
-        findings.append(Finding(severity, names[0], found[0][1], what, "keep one of them, or both in one part"))
+        todo = "keep one of them, or both in one part (one group, or a splits.json)"
+        findings.append(Finding(severity, names[0], found[0][1], what, todo))
     return findings
 
 

@@ -151,6 +151,30 @@ def test_one_image_under_two_names_is_found_by_its_content(decathlon: Path, save
     assert "are in train and validation of the split" in leak.what
 
 
+def test_a_copy_that_a_drawn_split_may_part(decathlon: Path, save) -> None:
+    """Whatever part the copies have with this seed, `medseg train --seed N` may have another."""
+    (decathlon / "splits.json").unlink()
+    for name in "ab":
+        save(decathlon / f"images/{name}.nii.gz", range(24))
+    whats = set()
+    for seed in range(20):
+        findings = [f for f in check_data(decathlon, seed=seed).findings if "same image" in f.what]
+        assert [finding.severity for finding in findings] == ["error"]
+        whats.add(findings[0].what.partition(": cases ")[2][len("a, b") :])
+    assert len(whats) == 2  # parted by this seed, and by another one
+    assert any("another --seed" in what for what in whats)
+    entries(decathlon, group={"a": "p1", "b": "p1"})
+    assert [f.severity for f in check_data(decathlon).findings if "same image" in f.what] == ["warning"]
+    (decathlon / "labels/c.nii.gz").unlink()
+    content = json.loads((decathlon / "dataset.json").read_text())
+    del content["training"][2]["label"], content["training"][0]["group"]
+    (decathlon / "dataset.json").write_text(json.dumps(content))
+    for name, values in {"a": [1, 2], "c": range(24), "d": range(24)}.items():  # two that only train
+        save(decathlon / f"images/{name}.nii.gz", values)
+    save(decathlon / "images/b.nii.gz", [3, 4])
+    assert [f.severity for f in check_data(decathlon).findings if "same image" in f.what] == ["warning"]
+
+
 def test_a_leak_within_a_fold_names_the_fold(decathlon: Path, save) -> None:
     for name in "ab":
         save(decathlon / f"images/{name}.nii.gz", range(24))
