@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
-
-from medseg.errors import InputError
 
 if TYPE_CHECKING:
     from medseg.plan import Plan
@@ -18,38 +16,57 @@ __all__ = ["plan", "rows"]
 
 
 def plan(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="The folder of cases, as for medseg train.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="The folder of cases, as for medseg train.")],
     labelled: Annotated[
-        str, typer.Option(metavar="N|all", help="Training cases whose labels may be read, as in training.")
-    ] = "all",
-    memory: Annotated[
-        str | None,
-        typer.Option(help="The largest plan that trains in so much, such as 8GB. Default: a small one, for a CPU."),
+        str | None, typer.Option(metavar="N|all", help="Training cases whose labels may be read, as in training.")
     ] = None,
+    corrected: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Corrected labels NAME.nii.gz of further training cases.")
+    ] = None,
+    fold: Annotated[int | None, typer.Option(metavar="K", help="Of the split's folds, from 0.")] = None,
     modality: Annotated[
         str | None, typer.Option(help="Of the channels, MRI, CT or CT,PET, where the data does not say.")
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="The largest plan that trains in so much. Default: 8GB on a GPU, a small one on a CPU."),
+    ] = None,
+    network: Annotated[str | None, typer.Option(help="small, large or plain, as in training.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1: where it is to be trained.")] = None,
+    seed: Annotated[int, typer.Option(help="Of drawn budgets, splits and voxels, as in training.")] = 0,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A config key, such as precision=fp32.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write it as plan.yaml, for medseg train --plan FILE.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of drawn budgets, splits and voxels, as in training.")] = 0,
 ) -> None:
     """Say how a folder of cases would be trained on, and why.
 
     Geometry comes from the headers of all training and validation images,
     intensities and volumes from the labels of the budget and no others.
-    medseg train does the same when no plan is given.
+    medseg train with the same options on the same machine makes the same
+    plan itself.
 
     \b
     Example:
       medseg plan DATA --labelled 9 --memory 8GB --output plan.yaml
     """
-    from medseg.data import load_cohort
+    from medseg.cli.train import assignment, budget_of_labels
     from medseg.plan import save_plan
-    from medseg.planning import plan_cohort
 
-    cohort = load_cohort(data, labelled if labelled == "all" else _whole(labelled), seed, modality)
-    made = plan_cohort(cohort, seed=seed, memory=memory)
+    given: dict[str, Any] = {
+        "dataset_dir": data,
+        "labelled": None if labelled is None else budget_of_labels(labelled),
+        "corrected_dir": str(corrected) if corrected else None,
+        "fold": fold,
+        "modality": modality,
+        "memory": memory,
+        "device_name": device,
+        "seed": seed,
+    }
+    overrides = {key: value for key, value in given.items() if value is not None}
+    made = _planned(network, overrides | dict(assignment(text) for text in override or ()))
     if output is not None:
         save_plan(made, output)
     table = Table(title=f"Plan for {made.name}", title_justify="left")
@@ -62,6 +79,23 @@ def plan(
         Console().print(f"{output}: written; medseg train --plan {output} uses it", markup=False, soft_wrap=True)
 
 
+def _planned(network: str | None, overrides: dict[str, Any]) -> Plan:
+    """What the bundle's config plans with these options: so it is the plan that training makes."""
+    from monai.bundle import ConfigParser
+
+    from medseg.bundle import set_override
+    from medseg.cli.train import composed
+
+    config = ConfigParser.load_config_files(composed({"network": network}))
+    for key in overrides:
+        set_override(config, key)
+    parser = ConfigParser(config)
+    parser.update(overrides)
+    parser.get_parsed_content("config")  # checks every key
+    made: Plan = parser.get_parsed_content("plan")
+    return made
+
+
 def rows(made: Plan) -> list[tuple[str, str, str]]:
     """Name, value and reason of each field that has a reason, in the plan's order."""
     return [(name, _shown(made, name), why) for name, why in made.reasons.items()]
@@ -69,7 +103,7 @@ def rows(made: Plan) -> list[tuple[str, str, str]]:
 
 def _shown(made: Plan, name: str) -> str:
     """The value of a dotted name, as people write it."""
-    from medseg.plan import ChannelPlan
+    from medseg.plan import ChannelPlan, SeenPlan
 
     value: object = made
     for part in name.split("."):
@@ -79,6 +113,10 @@ def _shown(made: Plan, name: str) -> str:
             return f"{value.name}: zscore"
         lower, upper, mean, std = value.scale
         return f"{value.name}: clip {lower:.4g} to {upper:.4g}, then ({mean:.4g}, {std:.4g})"
+    if isinstance(value, SeenPlan):
+        low, high = map(_plain, value.spacing)
+        ranges = (f"{span[0]:.4g} to {span[1]:.4g}" for span in value.intensities if span)
+        return "; ".join((f"{low} to {high} mm", *ranges))
     if isinstance(value, dict):
         return ", ".join(f"{key} {text}" for key, text in value.items())
     return _plain(value)
@@ -92,9 +130,3 @@ def _plain(value: object) -> str:
     if all(isinstance(item, int | float) for item in value):
         return " x ".join(f"{item:g}" for item in value) or "none"
     return ", ".join(map(_plain, value))
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise InputError(f"--labelled {text}: expected a number of cases from 1, or all")
-    return int(text)

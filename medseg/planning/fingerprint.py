@@ -15,7 +15,7 @@ from medseg.data.cache import file_digest
 from medseg.data.case import load_soft_labels
 from medseg.data.cohort import Case, Cohort, load_case
 from medseg.data.preprocess import canonical_geometry
-from medseg.data.volume import read_geometry, read_labels
+from medseg.data.volume import read_labels
 from medseg.plan import SeenPlan
 from medseg.planning.spacing import target_spacing
 from medseg.randomness import generator
@@ -76,7 +76,7 @@ def fingerprint(cohort: Cohort, seed: int = 0) -> Fingerprint:
     cases = (*cohort.labelled, *cohort.unlabelled, *cohort.validation)
     wanted = [needs_statistics(channel) for channel in cohort.channels]
     with ThreadPoolExecutor(_READERS) as pool:  # unpacking leaves the interpreter's lock
-        geometries = [canonical_geometry(g) for g in pool.map(lambda case: read_geometry(case.images[0]), cases)]
+        geometries = [canonical_geometry(g) for g in pool.map(Case.geometry, cases)]
         each = range(len(cohort.labelled))
         read = list(pool.map(lambda i: _of_case(cohort.labelled[i], cohort, any(wanted), seed, i), each))
     spacings = np.array([spacing for _, spacing in geometries])
@@ -101,11 +101,14 @@ def fingerprint(cohort: Cohort, seed: int = 0) -> Fingerprint:
 
 def cohort_digest(cohort: Cohort) -> str:
     """A digest of what training and validation read: the names of their cases and the bytes of their images, and of the
-    labels that they may read. Equal digests mean equal data, wherever the files lie."""
-    digest = hashlib.sha256(repr((cohort.channels, sorted(cohort.classes.items()))).encode())
+    labels that they may read, and how these are to be understood (soft; which classes were looked for). Equal digests
+    mean equal data, wherever the files lie."""
+    known = (cohort.channels, sorted(cohort.classes.items()), *(["soft"] if cohort.soft else []))
+    digest = hashlib.sha256(repr(known).encode())
     for split in ("labelled", "unlabelled", "validation"):
         for case in getattr(cohort, split):
-            digest.update(f"{split}/{case.name}".encode())
+            partly = f" {case.annotated}" if case.label and case.annotated is not None else ""
+            digest.update(f"{split}/{case.name}{partly}".encode())
             for path in (*case.images, *([case.label] if case.label else [])):
                 digest.update(file_digest(path))
     return digest.hexdigest()[:16]
@@ -126,7 +129,7 @@ def _of_case(case: Case, cohort: Cohort, statistics: bool, seed: int, index: int
     assert case.label is not None  # labelled cases have one
     images: np.ndarray = np.empty((0, 0))
     if cohort.soft:
-        soft = load_soft_labels(case, read_geometry(case.images[0]), cohort.classes)
+        soft = load_soft_labels(case, case.geometry(), cohort.classes)
         labelled, shares = soft.sum(axis=0) > 0.5, dict(zip(values, soft.mean(axis=(1, 2, 3)).tolist(), strict=True))
         if statistics:
             images, _, _ = load_case(dataclasses.replace(case, label=None), cohort.classes)

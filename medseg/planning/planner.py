@@ -36,6 +36,7 @@ def plan_cohort(
     sizes: Sizes | None = None,
     memory: str | float | None = None,
     device: torch.device | str | None = None,
+    precision: str = "bf16",
 ) -> Plan:
     """The plan read from `plan_file` where one is given, else the one that `make_plan` finds. Of several processes the
     first one plans for all.
@@ -47,6 +48,7 @@ def plan_cohort(
         sizes: limits that the user sets.
         memory: that training may take, such as "8GB"; None: see `chosen_memory`.
         device: that training runs on.
+        precision: that training runs in: bf16, fp16, or fp32, whose maps take twice the memory.
 
     Raises:
         InputError: the plan's channels, classes or regions are not the cohort's, no valid plan has such sizes, or
@@ -54,15 +56,17 @@ def plan_cohort(
     """
     limits = sizes or Sizes()
     return ranks.from_first(
-        lambda: _planned(cohort, seed, limits, memory, device) if plan_file is None else _given(cohort, plan_file)
+        lambda: (
+            _planned(cohort, seed, limits, chosen_memory(memory, device), precision)
+            if plan_file is None
+            else _given(cohort, plan_file)
+        )
     )
 
 
-def _planned(
-    cohort: Cohort, seed: int, sizes: Sizes, memory: str | float | None, device: torch.device | str | None
-) -> Plan:
+def _planned(cohort: Cohort, seed: int, sizes: Sizes, memory: float | None, precision: str) -> Plan:
     try:
-        return make_plan(cohort, fingerprint(cohort, seed), sizes, chosen_memory(memory, device))
+        return make_plan(cohort, fingerprint(cohort, seed), sizes, memory, 4 if precision == "fp32" else 2)
     except ValidationError as error:
         raise InputError(f"{cohort.name}: no valid plan with {sizes}: {first_problem(error)}") from error
 
@@ -79,16 +83,23 @@ def _given(cohort: Cohort, plan_file: str | Path) -> Plan:
     return plan
 
 
-def make_plan(cohort: Cohort, found: Fingerprint, sizes: Sizes | None = None, memory: float | None = None) -> Plan:
-    """The plan for a cohort with the fingerprint `found`, of at most `sizes`, that trains in `memory` bytes; without,
-    one small enough for minutes on a CPU. A class named `ignore` is no output of the network.
+def make_plan(
+    cohort: Cohort,
+    found: Fingerprint,
+    sizes: Sizes | None = None,
+    memory: float | None = None,
+    bytes_a_value: int = 2,
+) -> Plan:
+    """The plan for a cohort with the fingerprint `found`, of at most `sizes`, that trains in `memory` bytes with
+    `bytes_a_value` (see `TrainingMemory`); without, one small enough for minutes on a CPU. A class named `ignore` is no
+    output of the network.
 
     Raises:
         InputError: two of the smallest patches do not fit into `memory`.
     """
     limits = (sizes or Sizes()).filled(memory)
     classes = _classes(cohort)
-    needs = TrainingMemory(limits, len(cohort.channels), len(cohort.regions) or len(classes))
+    needs = TrainingMemory(limits, len(cohort.channels), len(cohort.regions) or len(classes), bytes_a_value)
     topology = _topology(found, limits, needs, memory)
     batch = _batch(topology, found, limits, needs, memory)
     stages = len(topology.strides)
@@ -114,8 +125,16 @@ def make_plan(cohort: Cohort, found: Fingerprint, sizes: Sizes | None = None, me
         inference=InferencePlan(mirror_axes=axes),
         seen=found.seen,
     )
-    why = reasons(plan, found, limits, memory, needs.of(topology, batch), why_mirrored)
+    why = reasons(plan, found, limits, memory, _takes(needs, topology, batch), why_mirrored)
     return plan.model_copy(update={"reasons": why})
+
+
+def _takes(needs: TrainingMemory, topology: Topology, batch: int) -> str:
+    precision = "float32" if needs.bytes_a_value == 4 else "half precision"
+    return (
+        f"training takes about {needs.of(topology, batch) / 1e9:.2g} GB ({precision}, a quarter of unlabelled patches"
+        " beside them)"
+    )
 
 
 def _topology(found: Fingerprint, limits: Limits, needs: TrainingMemory, memory: float | None) -> Topology:

@@ -14,7 +14,7 @@ _AXES = ("left to right", "back to front", "foot to head")
 
 
 def reasons(
-    plan: Plan, found: Fingerprint, limits: Limits, memory: float | None, needed: float, mirrored: str
+    plan: Plan, found: Fingerprint, limits: Limits, memory: float | None, takes: str, mirrored: str
 ) -> dict[str, str]:
     """A sentence a field of `plan`, by its dotted name.
 
@@ -23,7 +23,7 @@ def reasons(
         found: the fingerprint that it was made of.
         limits: what the budget allowed.
         memory: that training may take in bytes; None for the small plans of a CPU.
-        needed: bytes that training is expected to take.
+        takes: what training is expected to take.
         mirrored: why axes are mirrored or not.
     """
     return {
@@ -36,7 +36,7 @@ def reasons(
         ),
         "spacing": _spacing(plan, found),
         "patch_size": _patch(plan, found, limits, memory),
-        "batch_size": _batch(found, limits, memory, needed),
+        "batch_size": _batch(found, limits, memory, takes),
         "foreground": _foreground(plan, found),
         "mirror_axes": mirrored,
         "network.filters": f"{limits.base_filters} at first, doubled at each stage, {limits.max_filters} at most",
@@ -49,6 +49,8 @@ def reasons(
         "inference.overlap": "neighbouring windows share half of their voxels, so that none is seen only at an edge",
         "inference.batch": "two windows at a time keep the device busy and take less memory than training",
         "inference.mirror_axes": "those of training: what was never seen mirrored is not predicted mirrored",
+        "seen": "the least and greatest spacing of all images, and where a channel has a unit the lowest 5th and the"
+        " highest 95th percentile of a labelled volume: a volume outside of them is flagged when it is predicted",
     }
 
 
@@ -77,8 +79,7 @@ def _patch(plan: Plan, found: Fingerprint, limits: Limits, memory: float | None)
     )
 
 
-def _batch(found: Fingerprint, limits: Limits, memory: float | None, needed: float) -> str:
-    takes = f"training takes about {needed / 1e9:.2g} GB (half precision, a quarter of unlabelled patches beside them)"
+def _batch(found: Fingerprint, limits: Limits, memory: float | None, takes: str) -> str:
     if memory is None:
         return f"about {limits.batch_voxels:,.0f} voxels a step, between 2 and 16 patches (a CPU's budget); {takes}"
     return (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import shutil
@@ -150,6 +151,9 @@ def test_what_the_digest_depends_on(tiny_cohort: Path, tmp_path: Path) -> None:
     assert cohort_digest(load_cohort(copy, 1)) != plain
     assert cohort_digest(load_cohort(copy, 2, modality="MRI")) != plain
     cohort = load_cohort(copy, 2)
+    partly = (dataclasses.replace(cohort.labelled[0], annotated=(1,)), *cohort.labelled[1:])
+    other = [dataclasses.replace(cohort, labelled=partly), dataclasses.replace(cohort, soft=True)]
+    assert len({plain, *map(cohort_digest, other)}) == 3  # the same files, but other targets
     for path in (cohort.unlabelled[0].images[0], cohort.labelled[0].label, cohort.validation[0].label):
         assert path is not None
         content = path.read_bytes()

@@ -295,6 +295,7 @@ def test_every_number_has_its_reason(tmp_path: Path) -> None:
     assert plan.foreground == 0.667
     for field in ("spacing", "patch_size", "batch_size", "foreground", "mirror_axes", "regions", "classes"):
         assert plan.reasons[field]
+    assert "a volume outside of them is flagged" in plan.reasons["seen"]
     for part in ("network", "inference"):
         for field in type(getattr(plan, part)).model_fields:
             assert plan.reasons[f"{part}.{field}"]
