@@ -390,12 +390,14 @@ def test_two_processes_prepare_the_same_folder(cache: CaseCache, case: Case, tmp
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_many_cases_are_given_to_processes(
-    cache: CaseCache, case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: str, cache: CaseCache, case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those give what this one would, in order, and the error of a broken case comes through."""
     monkeypatch.setattr("medseg.data.preparing._WORTH_PROCESSES", 0.0)
-    monkeypatch.setattr("medseg.data.preparing._START", "fork")  # importing torch anew takes many seconds
+    if start == "fork":  # quick: importing torch anew, which spawned processes do, takes many seconds
+        monkeypatch.setattr("medseg.data.preparing._START", start)
     monkeypatch.setattr("medseg.data.preparing.os.cpu_count", lambda: 2)
     cases = [case, *(make_case(tmp_path / "data", f"c{i}", i + 1) for i in range(3))]
     wrong = make_case(tmp_path / "data", "wrong", 1, np.full((12, 10, 6), 7))

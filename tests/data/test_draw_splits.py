@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from medseg.data.case import Case
@@ -61,7 +61,7 @@ def test_parts_folds_and_budgets_never_overlap(
     try:
         found = draw(cases)
     except InputError:  # too few cases or groups; what is refused is tested below
-        return
+        reject()  # not counted among the examples
     check_division(cases, {part: found[part] for part in ("train", "validation", "test")})
     assert found["train"]
     assert found["validation"]
