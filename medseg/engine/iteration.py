@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from medseg.augment import Augment, Batch
 from medseg.data.loader import RawBatch
+from medseg.engine.allocator import keep_freed_memory
 from medseg.engine.gradients import average_gradients, equal_weights
 from medseg.engine.precision import Autocast
 from medseg.engine.schedule import PolynomialDecay
@@ -69,6 +70,8 @@ class Iteration:
         if isinstance(compile, str) and compile not in (known := torch.compiler.list_backends(exclude_tags=())):
             raise InputError(f"compile is {compile!r}; expected true, false or a backend{nearest(compile, known)}")
         equal_weights(students)
+        if autocast.device.type == "cpu":
+            keep_freed_memory()
         self.method = method
         self.students = tuple(students)
         self.teacher = Teacher(students[0], teacher_half_life) if method.needs_teacher else None
