@@ -43,12 +43,17 @@ class Judged:
 def dice_of_candidates(
     labels: NDArray[Any], reference: NDArray[Any], value: int, spacing: Sequence[float]
 ) -> list[float]:
-    """Dice of a class in one case, without cleaning and then with each of `CANDIDATES`; NaN where neither has it."""
+    """Dice of a class in one case, without cleaning and then with each of `CANDIDATES`.
+
+    All are NaN where neither prediction nor reference has the class. Where only the prediction has it, its Dice is 0,
+    and that of a candidate which leaves nothing of it 1: there was nothing to find, and nothing is found any more.
+    """
     mask, wanted = labels == value, reference == value
     cleaned = [mask, *(cleaned_mask(mask, rule, spacing) if mask.any() else mask for rule in CANDIDATES)]
     # as in `clean`: holes are filled where background was, not over another class
     free = mask | (labels == 0)
-    return [_dice(found & free, wanted) for found in cleaned]
+    scores = [_dice(found & free, wanted) for found in cleaned]
+    return scores if math.isnan(scores[0]) else [1.0 if math.isnan(dice) else dice for dice in scores]
 
 
 def choose(

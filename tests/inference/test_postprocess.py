@@ -85,6 +85,19 @@ def test_a_rule_that_harms_is_not_kept() -> None:
     assert largest.high == pytest.approx(2 / 3 - 1)
 
 
+def test_removing_what_was_never_there_is_a_gain() -> None:
+    """The class is in none of the cases, but a speck of it in every prediction."""
+    reference = np.zeros((14, 14, 14), np.uint8)
+    labels = reference.copy()
+    labels[3, 3, 3] = 1
+    row = dice_of_candidates(labels, reference, 1, MM)
+    assert set(row) == {0.0, 1.0}
+    kept, _ = choose({1: [row] * 8})[1]
+    assert kept is not None
+    assert (kept.rule.minimum_ml, kept.gain) == (0.05, 1)
+    assert np.isnan(dice_of_candidates(reference, reference, 1, MM)).all()
+
+
 def test_flags_say_what_is_unusual(small_plan) -> None:  # type: ignore[no-untyped-def]
     ct = {"name": "CT", "normalisation": "clip_zscore", "lower": -100, "upper": 200, "mean": 50, "std": 50}
     seen = SeenPlan(spacing=((0.7, 0.7, 1.0), (1.0, 1.0, 3.0)), intensities=((-1000, 200),))

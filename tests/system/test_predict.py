@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 from pathlib import Path
@@ -99,8 +100,6 @@ def test_the_bundle_predicts_the_same(model: Path, medseg: Any, tiny_cohort: Pat
 
 
 def test_the_bundle_evaluates(tiny_run: Path, tiny_cohort: Path, tmp_path: Path) -> None:
-    import json
-
     from monai.bundle import ConfigWorkflow
 
     from medseg.share import bundle_folder
@@ -167,6 +166,25 @@ def test_missing_parts_are_named(medseg: Any, model: Path, tiny_cohort: Path, tm
         assert code == 2
         assert said in err
         assert len(err.strip().splitlines()) == 1
+
+
+def test_post_processing_is_tuned_on_what_was_looked_for(medseg: Any, tiny_run: Path, tmp_path: Path) -> None:
+    """Eight cases without any label, of which only class 1 was looked for: what is found of it is noise, and nothing is
+    known of class 2."""
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    record = json.loads((run / "run.json").read_text())
+    (case,) = record["cases"]["validation"]
+    image = nib.load(case["label"])
+    nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), "nothing.nii.gz")
+    looked_for = {**case, "label": str(tmp_path / "nothing.nii.gz"), "annotated": [1]}
+    record["cases"]["validation"] = [{**looked_for, "name": str(i)} for i in range(8)]
+    (run / "run.json").write_text(json.dumps(record))
+    code, out, err = medseg("tune-postprocessing", run)
+    assert code == 0, err
+    plan = load_plan(run / "model" / "plan.yaml")
+    (row,) = [line for line in out.splitlines() if plan.classes[1] in line and plan.classes[1] + " t" not in line]
+    assert "fewer than 5" not in row
+    assert out.count("fewer than 5") == len(plan.classes) - 2
 
 
 def test_post_processing_is_tuned_and_followed(medseg: Any, tiny_run: Path, tiny_cohort: Path, tmp_path: Path) -> None:
