@@ -38,9 +38,13 @@ _PATIENCE = timedelta(hours=6)
 _END = object()
 
 
-def join(device: str = "auto") -> int:
+def join(device: str = "auto", patience: timedelta = _PATIENCE) -> int:
     """Joins the processes that torchrun has started, over gloo and, for GPUs, NCCL; this one's rank. Does nothing
     where torchrun started none, or where it is done.
+
+    Args:
+        device: "cpu" leaves out NCCL.
+        patience: how long the others are waited for, here and later.
 
     Raises:
         InputError: the processes cannot reach each other.
@@ -49,7 +53,7 @@ def join(device: str = "auto") -> int:
         cuda = torch.cuda.is_available() and device != "cpu"
         try:
             # both: objects, flags and metrics are the CPU's
-            dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_PATIENCE)
+            dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=patience)
         except (RuntimeError, ValueError) as error:
             what = str(error).splitlines()[0]
             raise InputError(

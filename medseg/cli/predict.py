@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from medseg.inference.outputs import Outputs
 
 __all__ = ["predict", "share"]
+
+T = TypeVar("T")
+_PATIENCE = timedelta(days=7)  # with processes that have more, or larger cases
 
 
 def predict(
@@ -79,9 +83,10 @@ def predict(
     if dicom_seg:
         from medseg.inference.dicom_seg import dicom_seg_writer
 
-        outputs = outputs.but(dicom_seg=dicom_seg_writer(loaded.plan, cases))
-    todo = _to_do(cases, outputs, overwrite)
-    failures = list(found.problems.values())
+        outputs = outputs.but(dicom_seg=dicom_seg_writer(loaded.plan, found.cases))
+    todo, problems = _to_do(cases, outputs, overwrite)
+    failures = [*share(list(found.problems.values()), shard), *problems]
+    before = len(cases) - len(todo) - len(problems)
     flagged = done = 0
     errors, console = Console(stderr=True), Console()
     columns = (TextColumn("segmenting {task.fields[case]}"), BarColumn(), TextColumn("{task.fields[count]}"),
@@ -102,17 +107,18 @@ def predict(
                 errors.print(f"{outcome.name}: {flag.text}", markup=False, highlight=False, soft_wrap=True)
     what = "segmentation" if done == 1 else "segmentations"
     said = [f"{done} {what} written to {output}"]
-    said += [f"{len(cases) - len(todo)} finished before"] if len(todo) < len(cases) else []
+    said += [f"{before} finished before"] if before else []
     said += [f"{flagged} with flags, see their JSON"] if flagged else []
     console.print("; ".join(said), markup=False, highlight=False, soft_wrap=True)
-    if failures:
-        for problem in failures:
-            errors.print(f"Error: {problem}", markup=False, highlight=False, soft_wrap=True)
+    for problem in failures:
+        errors.print(f"Error: {problem}", markup=False, highlight=False, soft_wrap=True)
+    if _wait_for_others(bool(failures)):
         raise typer.Exit(1)
 
 
-def share(cases: list[Case], shard: str | None) -> list[Case]:
-    """This process's share of the cases: of `--shard I/N`, and of what torchrun started (RANK, WORLD_SIZE).
+def share(cases: list[T], shard: str | None) -> list[T]:
+    """This process's share of the cases, or of what is wrong with others: of `--shard I/N`, and of what torchrun started
+    (RANK, WORLD_SIZE).
 
     Raises:
         InputError: no such share.
@@ -126,6 +132,21 @@ def share(cases: list[Case], shard: str | None) -> list[Case]:
     return cases[int(rank) :: int(world)]
 
 
+def _wait_for_others(failed: bool) -> bool:
+    """Whether any process that torchrun started has failed, once all are done: torchrun ends the others as soon as one
+    exits with an error. They meet only here, for nothing else needs a connection."""
+    import torch.distributed as dist
+
+    from medseg import ranks
+
+    if not (dist.is_available() and dist.is_torchelastic_launched()):
+        return failed
+    ranks.join("cpu", patience=_PATIENCE)
+    failed = any(ranks.gathered(failed))
+    ranks.leave()
+    return failed
+
+
 def _own_gpu(device: str) -> bool:
     """Whether torchrun gives this process a GPU of its own."""
     if device != "auto" or "LOCAL_RANK" not in os.environ:
@@ -135,10 +156,18 @@ def _own_gpu(device: str) -> bool:
     return torch.cuda.is_available()
 
 
-def _to_do(cases: list[Case], outputs: Outputs, overwrite: bool) -> list[Case]:
+def _to_do(cases: list[Case], outputs: Outputs, overwrite: bool) -> tuple[list[Case], list[str]]:
+    """The cases that are not finished, and what is wrong with those that cannot be begun."""
     images = {path.resolve() for case in cases for path in case.images}
     for case in cases:
         for target in outputs.files(case):
             if target.resolve() in images:
                 raise InputError(f"{target}: is an input; choose another --output")
-    return [case for case in cases if overwrite or not outputs.finished(case)]
+    todo, problems = [], []
+    for case in cases:
+        try:
+            if outputs.wanted(case, overwrite):
+                todo.append(case)
+        except InputError as error:
+            problems.append(str(error))
+    return todo, problems

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import math
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 
@@ -19,6 +23,8 @@ from medseg.inference.outputs import Outputs
 from medseg.inference.volumes import Prediction, VolumeDataset, VolumeItem, segment
 
 __all__ = ["Done", "Failure", "predict_cases"]
+
+_ZEROS = bytes(1 << 20)
 
 
 @dataclass(frozen=True)
@@ -112,12 +118,25 @@ def _room(item: VolumeItem, model: Model, outputs: Outputs) -> Iterator[np.ndarr
         yield None
         return
     shape = (model.plan.outputs, *item.grid.canonical)
+    with tempfile.TemporaryFile(dir=outputs.folder) as file:
+        try:
+            _reserve(file, 2 * math.prod(shape))
+        except OSError as error:
+            raise InputError(f"{outputs.folder}: no room for probabilities ({error.strerror}); free space") from error
+        yield np.memmap(file, np.uint16, "r+", shape=shape)
+
+
+def _reserve(file: IO[bytes], size: int) -> None:
+    """Has the disk set `size` bytes of zeros aside: in a file with holes, a full disk would end the process (SIGBUS)
+    when a page of it is written."""
     try:
-        with tempfile.TemporaryFile(dir=outputs.folder) as file:
-            file.truncate(2 * int(np.prod(shape)))
-            yield np.memmap(file, np.uint16, "r+", shape=shape)
-    except OSError as error:
-        raise InputError(f"{outputs.folder}: no room for probabilities ({error.strerror}); free space") from error
+        os.posix_fallocate(file.fileno(), 0, size)
+    except (AttributeError, OSError) as error:  # no such call here, or not for this file system
+        if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+        for begin in range(0, size, len(_ZEROS)):
+            file.write(_ZEROS[: size - begin])
+        file.flush()
 
 
 def _write(case: Case, item: VolumeItem, prediction: Prediction, model: Model, outputs: Outputs) -> Findings:

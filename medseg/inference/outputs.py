@@ -34,8 +34,8 @@ SegWriter = Callable[[Path, NDArray[Any], VolumeItem], None]
 class Outputs:
     """Where the files of each case go, and whether they are there already.
 
-    Beside `NAME.nii.gz` stands the record `NAME.json`, written last: a case is finished where its record names the same
-    model, settings and input and all its files are there.
+    Beside `NAME.nii.gz` stands the record `NAME.json`. It is written first, saying that the case is not finished, and
+    once more when all else is there: so what a killed process leaves is known, and done again.
 
     Args:
         folder: of all files; exists.
@@ -69,37 +69,48 @@ class Outputs:
             *([self.folder / f"{case.name}.dcm"] if self.dicom_seg else []),
         ]
 
-    def finished(self, case: Case) -> bool:
-        """Whether the case needs no further work.
+    def wanted(self, case: Case, overwrite: bool = False) -> bool:
+        """Whether the case is to be predicted: it is not finished, or `overwrite` says so.
 
         Raises:
-            InputError: there is a segmentation that is not of this model, input and settings.
+            InputError: without `overwrite`, there is a file that is not of this model, input and settings; in any case,
+                a `NAME.json` that is no record; the input cannot be read.
         """
-        target, record = self.segmentation(case), self._record(case.name)
-        if not target.exists():
-            return False
-        try:
-            said = json.loads(record.read_text(encoding="utf-8"))
-            same = said["model"] == self.model and said["settings"] == list(self.settings)
-            same = same and said["input"] == _digest(case)
-        except (OSError, ValueError, KeyError, TypeError):
-            same = False
-        if not same:
+        path = self._record(case.name)
+        said = self._said(path)
+        if overwrite:
+            return True
+        there = [file for file in self.files(case) if file.exists()]
+        same = bool(said) and said["model"] == self.model and said["settings"] == list(self.settings)
+        if not there:
+            return True
+        if not (same and said["input"] == _digest(case)):
             raise InputError(
-                f"{target}: exists already, and is not of this model, input and settings; pass --overwrite, or choose "
-                "another --output"
+                f"{there[0]}: exists already, and is not of this model, input and settings; pass --overwrite, or "
+                "choose another --output"
             )
-        return all(path.exists() for path in self.files(case))
+        return not said.get("finished", True) or len(there) < len(self.files(case))
 
     def write(self, case: Case, item: VolumeItem, prediction: Prediction, findings: Findings) -> None:
-        """Writes all files of a case, the record last.
+        """Writes all files of a case, the record first and last.
 
         Raises:
             InputError: a file cannot be written.
         """
-        self._record(case.name).unlink(missing_ok=True)  # while files are exchanged the case is not finished
-        like = case.images[0]
-        write_segmentation(self.segmentation(case), prediction.labels, like=like)
+        path = self._record(case.name)
+        self._said(path)
+        record = {
+            "case": case.name,
+            "finished": False,
+            "images": [str(path) for path in case.images],
+            "segmentation": self.segmentation(case).name,
+            "model": self.model,
+            "settings": list(self.settings),
+            "input": _digest(case),
+            "spacing_mm": list(item.geometry.spacing),
+        }
+        write_text(path, json.dumps(record, indent=1) + "\n")
+        write_segmentation(self.segmentation(case), prediction.labels, like=case.images[0])
         if prediction.probabilities is not None:
             _write_values(
                 self._beside(case.name, "probabilities"), prediction.probabilities, item.geometry, PROBABILITY_STEP
@@ -108,17 +119,7 @@ class Outputs:
             _write_values(self._beside(case.name, "uncertainty"), prediction.uncertainty, item.geometry, 1.0)
         if self.dicom_seg:
             self.dicom_seg(self.folder / f"{case.name}.dcm", prediction.labels, item)
-        record = {
-            "case": case.name,
-            "images": [str(path) for path in case.images],
-            "segmentation": self.segmentation(case).name,
-            "model": self.model,
-            "settings": list(self.settings),
-            "input": _digest(case),
-            "spacing_mm": list(item.geometry.spacing),
-            **findings.as_json(),
-        }
-        write_text(self._record(case.name), json.dumps(record, indent=1) + "\n")
+        write_text(path, json.dumps({**record, "finished": True, **findings.as_json()}, indent=1) + "\n")
 
     def but(self, **fields: Any) -> Outputs:
         """The same with other fields."""
@@ -126,6 +127,19 @@ class Outputs:
 
     def _record(self, name: str) -> Path:
         return self.folder / f"{name}.json"
+
+    def _said(self, path: Path) -> dict[str, Any]:
+        """What the record says, empty where there is none. Another file of that name is never replaced: it may be
+        what describes the image."""
+        try:
+            said = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError):
+            said = None
+        if not isinstance(said, dict) or not {"model", "settings", "input"} <= said.keys():
+            raise InputError(f"{path}: exists, and is no record of a prediction; choose another --output")
+        return said
 
     def _beside(self, name: str, what: str) -> Path:
         return self.folder / f"{name}_{what}.nii.gz"

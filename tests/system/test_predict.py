@@ -120,7 +120,7 @@ def test_outputs_that_are_there_are_not_replaced(medseg: Any, model: Path, tiny_
     Path("out").mkdir()
     (Path("out") / image.name).write_bytes(b"precious")
     code, _, err = medseg("predict", model, image, "--output", "out")
-    assert code == 2
+    assert code == 1
     assert "--overwrite" in err
     assert (Path("out") / image.name).read_bytes() == b"precious"
     assert medseg("predict", model, image, "--output", "out", "--overwrite")[0] == 0

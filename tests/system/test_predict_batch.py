@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +63,7 @@ def test_what_is_finished_is_not_done_again(medseg: Any, model: Path, tmp_path: 
     for name in "ab":
         _save(f"scans/{name}.nii.gz")
     assert medseg("predict", model, "scans", "--output", "out")[0] == 0
-    Path("out/a.json").unlink()  # as a killed process leaves it
+    Path("out/a.json").unlink()
     Path("out/a.nii.gz").unlink()
     before = Path("out/b.nii.gz").stat().st_mtime_ns
     code, out, _ = medseg("predict", model, "scans", "--output", "out")
@@ -74,12 +76,83 @@ def test_what_is_finished_is_not_done_again(medseg: Any, model: Path, tmp_path: 
 
     _save("scans/b.nii.gz", seed=5)  # another input under the same name
     code, _, err = medseg("predict", model, "scans", "--output", "out")
-    assert code == 2
+    assert code == 1
     assert "out/b.nii.gz: exists already" in err
     other = Path(shutil.copytree(model, tmp_path / "other"))
     (other / "plan.yaml").write_text((other / "plan.yaml").read_text() + "\n# changed\n")
-    assert medseg("predict", other, "scans/a.nii.gz", "--output", "out")[0] == 2
+    assert medseg("predict", other, "scans/a.nii.gz", "--output", "out")[0] == 1
     assert medseg("predict", other, "scans", "--output", "out", "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize("dies_at", ["write_segmentation", "_write_values", "write_text"])
+def test_what_was_interrupted_is_done_again(
+    dies_at: str, medseg: Any, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medseg.inference import outputs
+
+    for name in "ab":
+        _save(f"scans/{name}.nii.gz")
+    arguments = ("predict", model, "scans", "--output", "out", "--uncertainty")
+    works, calls = getattr(outputs, dies_at), []
+
+    def dies(path: Path, *rest: Any, **named: Any) -> None:
+        calls.append(path)
+        if len(calls) == (2 if dies_at == "write_text" else 1):
+            raise OSError("killed")
+        works(path, *rest, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs, dies_at, dies)
+        code, out, _ = medseg(*arguments)
+    assert (code, "1 segmentation written" in out) == (1, True)
+    code, out, err = medseg(*arguments)
+    assert code == 0, err
+    assert "1 segmentation written to out; 1 finished before" in out
+    assert json.loads(Path("out/a.json").read_text())["finished"]
+
+
+def test_a_foreign_file_stops_its_own_case_only(medseg: Any, model: Path) -> None:
+    for name in "abc":
+        _save(f"scans/{name}.nii.gz")
+    Path("out").mkdir()
+    Path("out/a.nii.gz").write_bytes(b"precious")
+    Path("out/b.json").write_text('{"RepetitionTime": 2}')  # what BIDS keeps beside an image
+    code, out, err = medseg("predict", model, "scans", "--output", "out")
+    assert code == 1
+    assert "1 segmentation written" in out
+    assert "out/a.nii.gz: exists already" in err
+    assert "out/b.json: exists, and is no record" in err
+    assert Path("out/a.nii.gz").read_bytes() == b"precious"
+    code, out, err = medseg("predict", model, "scans", "--output", "out", "--overwrite")
+    assert code == 1
+    assert "2 segmentations written" in out
+    assert Path("out/b.json").read_text() == '{"RepetitionTime": 2}'
+    assert not Path("out/b.nii.gz").exists()
+
+
+def test_room_for_probabilities_is_set_aside(medseg: Any, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from medseg.inference.batch import _reserve
+
+    def refused(number: int) -> Any:
+        def allocate(*arguments: Any) -> None:
+            raise OSError(number, os.strerror(number))
+
+        return allocate
+
+    size = (1 << 22) + 5
+    for allocate in (getattr(os, "posix_fallocate", None), refused(errno.EOPNOTSUPP), None):
+        with monkeypatch.context() as patch, tempfile.TemporaryFile(dir=".") as file:
+            if allocate:
+                patch.setattr(os, "posix_fallocate", allocate, raising=False)
+            else:
+                patch.delattr(os, "posix_fallocate", raising=False)
+            _reserve(file, size)
+            found = os.fstat(file.fileno())
+            assert (found.st_size, found.st_blocks * 512 >= size) == (size, True)
+    monkeypatch.setattr(os, "posix_fallocate", refused(errno.ENOSPC), raising=False)
+    code, _, err = medseg("predict", model, _save("scan.nii.gz"), "--output", "out", "--probabilities")
+    assert code == 1
+    assert "out: no room for probabilities (No space left on device)" in err
 
 
 def test_probabilities_uncertainty_and_the_record(medseg: Any, model: Path) -> None:
@@ -130,17 +203,20 @@ def test_shares_are_whole_and_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_torchrun_shares_the_cases(model: Path) -> None:
-    for i in range(3):
-        _save(f"scans/{i}.nii.gz", i)
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "medseg",
-         "predict", str(model), "scans", "--output", "out"],
-        capture_output=True, text=True, env=os.environ,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    """A process that has nothing but a bad file does not end the others."""
+    for i in (0, 2):
+        _save(f"scans/{i}.nii.gz", i, (96, 96, 64))
+    Path("scans/1.nii.gz").write_bytes(b"no image")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "medseg",
+               "predict", str(model), "scans", "--output", "out"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.count("Error: scans/1.nii.gz: ") == 1
+    assert "0 segmentations" in done.stdout
     assert "2 segmentations" in done.stdout
-    assert "1 segmentation " in done.stdout
-    assert len(list(Path("out").glob("*.nii.gz"))) == 3
+    assert sorted(path.name for path in Path("out").glob("*.nii.gz")) == ["0.nii.gz", "2.nii.gz"]
+    Path("scans/1.nii.gz").unlink()
+    assert subprocess.run(command, capture_output=True).returncode == 0
 
 
 def test_a_tree_of_dicom_series(medseg: Any, model: Path, save_dicom: Any) -> None:
