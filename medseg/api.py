@@ -191,10 +191,10 @@ class Segmenter:
 def load_model(
     path: str | os.PathLike[str], device: str = "auto", precision: Precision = "auto", mirror: bool | None = None
 ) -> Segmenter:
-    """Reads a model folder, an ensemble folder or the folder of a run.
+    """Reads a model.
 
     Args:
-        path: the folder.
+        path: a model folder, the folder of a run, or an ensemble's.
         device: auto, cpu, cuda, cuda:1.
         precision, mirror: see `Segmenter`.
 

@@ -117,8 +117,8 @@ def predict(
 
 
 def share(cases: list[T], shard: str | None) -> list[T]:
-    """This process's share of the cases, or of what is wrong with others: of `--shard I/N`, and of what torchrun started
-    (RANK, WORLD_SIZE).
+    """This process's share of the cases, or of what is wrong with others: of `--shard I/N`, and of what torchrun
+    started (RANK, WORLD_SIZE).
 
     Raises:
         InputError: no such share.

@@ -21,13 +21,13 @@ def most_bytes() -> int:
         return 2**36
 
 
-def refuse_large(name: object, shape: Sequence[int], what: str = "the header claims") -> None:
-    """Refuses a volume of `shape` whose voxels in float32 would not fit into memory twice.
+def refuse_large(name: object, shape: Sequence[int], what: str = "the header claims", copies: int = _COPIES) -> None:
+    """Refuses a volume of `shape` whose voxels in float32 would not fit into memory `copies` times.
 
     Raises:
         InputError: it would not.
     """
-    needed = math.prod(int(n) for n in shape) * 4 * _COPIES
+    needed = math.prod(int(n) for n in shape) * 4 * copies
     if needed > most_bytes():
         size = " x ".join(str(int(n)) for n in shape)
         raise InputError(

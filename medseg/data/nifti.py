@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import struct
 import zlib
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,11 @@ _UNREADABLE = (
     ValueError,
     OverflowError,
     MemoryError,
+    struct.error,
 )
 _MOST_BEHIND = 1 << 24  # bytes: what follows the voxels is padding, if anything; a bomb is read no further
+_LONGEST_HEADER = 540  # bytes, that of NIfTI-2
+_MOST_BEFORE = 1 << 26  # bytes: header and extensions, which are kilobytes
 _TO_MM = {"meter": 1e3, "micron": 1e-3}
 
 
@@ -133,12 +137,36 @@ def _voxels(path: Path, image: Any, dtype: DTypeLike | None) -> NDArray[Any]:
 
 def _open(path: Path) -> Any:
     try:
+        _refuse_extensions(path)
         image = nib.load(path, mmap=False)
     except _UNREADABLE as error:
         raise InputError(f"{path}: not readable as NIfTI ({_line(error)}); copy or export it again") from error
     if not isinstance(image, nib.Nifti1Image):
         raise InputError(f"{path}: a {type(image).__name__}, not NIfTI; convert it to .nii.gz")
     return image
+
+
+def _refuse_extensions(path: Path) -> None:
+    """Refuses what would have nibabel read extensions without end: it takes their lengths, and where voxels begin, as
+    they are written, and of a length below 8 reads all that a gzip expands to."""
+    with Opener(path) as file:
+        head = file.read(_LONGEST_HEADER + 4)
+        for kind in (nib.Nifti1Header, nib.Nifti2Header):
+            size = kind.template_dtype.itemsize
+            if not kind.may_contain_header(head) or len(head) < size + 4:
+                continue  # nibabel says what it is
+            header = kind(head[:size], check=False)
+            order = "<" if header.endianness == "<" else ">"
+            begin = float(header["vox_offset"])
+            if not begin <= _MOST_BEFORE:
+                raise ValueError(f"voxels begin at byte {begin:g}, expected at most {_MOST_BEFORE}")
+            at, room = size + 4, begin - size - 4
+            while head[size] and (room >= 16 or room < 0):
+                file.seek(at)
+                length = struct.unpack(f"{order}i", file.read(4))[0]
+                if not 16 <= length <= room:
+                    raise ValueError(f"an extension of {length} bytes, expected 16 to {room:g}")
+                at, room = at + length, room - length
 
 
 def _geometry(path: Path, image: Any, channels: bool = False) -> Geometry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 import re
 import shutil
 import tempfile
@@ -12,6 +13,8 @@ from pathlib import Path
 import SimpleITK as sitk
 
 __all__ = ["safe_name", "series_of"]
+
+_LONGEST = 100  # of the 255 bytes that file systems allow
 
 
 def series_of(folder: Path) -> dict[str, Path]:
@@ -27,7 +30,8 @@ def series_of(folder: Path) -> dict[str, Path]:
     for number, uid in enumerate(sorted(uids), 1):
         files = [Path(name) for name in sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)]
         name = safe_name(_description(files[0]) or f"series_{number}")
-        name = f"{name}_{number}" if name in found else name
+        while name in found:
+            name = f"{name}_{number}"
         place = Path(tempfile.mkdtemp(dir=_staging(), prefix=f"{name}_"))
         for i, file in enumerate(files):
             (place / f"{i:05d}_{file.name}").symlink_to(file.resolve())
@@ -36,8 +40,13 @@ def series_of(folder: Path) -> dict[str, Path]:
 
 
 def safe_name(text: str) -> str:
-    """A file's name from any text: patients' folders and descriptions hold every character."""
-    return re.sub(r"[^\w.-]+", "_", text).strip("._")[:100]
+    """A file's name from any text: patients' folders and descriptions hold every character. One of more than 100 bytes
+    is cut, and ends in a digest of the text."""
+    name = re.sub(r"[^\w.-]+", "_", text).strip("._")
+    if len(name.encode()) <= _LONGEST:
+        return name
+    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
+    return f"{name.encode()[: _LONGEST - 9].decode(errors='ignore')}_{digest}"
 
 
 @cache

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.data.case import Case
+from medseg.data.listing import CHANNEL
 from medseg.data.stacked import count_channels
 from medseg.data.volume import SUFFIXES, is_volume, strip_suffix
 from medseg.errors import InputError
@@ -42,23 +44,24 @@ def find_inputs(inputs: Sequence[Path], channels: int) -> Found:
     A folder gives its volumes; one without volumes its DICOM series and those of all folders below it, each named by
     the folders that lead to it, and by its description where a folder holds several. With several channels the files
     of a case are `NAME_0000`, `NAME_0001` and so on, or one file that holds them all along a fourth axis; with one
-    channel a trailing `_0000` is dropped from the name.
-    Links that lead out of a folder are not followed, but named among the problems, as are cases that lack channels.
+    channel `_0000` is dropped from a name where no other input would be called `NAME` or `NAME_` and four digits: then
+    these are the numbers of cases.
+    Links that lead out of a folder are not followed, but named among the problems, as are cases that lack channels, and
+    files whose case has the name of an earlier one.
 
     Raises:
-        InputError: an input is missing or no volume, a folder holds none, a name comes twice.
+        InputError: an input is missing or no volume, or a folder holds none.
     """
     problems: dict[str, str] = {}
+    files = [entry for given in inputs for entry in _files(Path(given), problems)]
+    names = [_name_and_channel(label) for label, _ in files] if channels > 1 else _case_names([f[0] for f in files])
     parts: dict[str, dict[int, Path]] = {}
-    for given in inputs:
-        for label, file in _files(Path(given), problems):
-            name, channel = _name_and_channel(label)
-            other = parts.setdefault(name, {}).get(channel)
-            if other is not None and other != file:
-                raise InputError(
-                    f"{file}: the same case name as {other}; outputs would overwrite each other, rename one"
-                )
-            parts[name][channel] = file
+    for (name, channel), (_, file) in zip(names, files, strict=True):
+        other = parts.setdefault(name, {}).setdefault(channel, file)
+        if other != file:
+            problems[str(file)] = (
+                f"{file}: the same case name as {other}; outputs would overwrite each other, rename one"
+            )
     cases = []
     for name, found in parts.items():
         if sorted(found) == list(range(channels)):
@@ -73,13 +76,24 @@ def find_inputs(inputs: Sequence[Path], channels: int) -> Found:
     return Found(cases, problems)
 
 
+def _case_names(labels: Sequence[str]) -> list[tuple[str, int]]:
+    """Of single-channel cases: the labels themselves, but for nnU-Net's `_0000` where it can be no number of a case."""
+    split = [_name_and_channel(label) for label in labels]
+    stems = Counter(_name_and_channel(label)[0] for label in set(labels))
+    return [
+        (stem if channel == 0 and stems[stem] == 1 else label, 0)
+        for label, (stem, channel) in zip(labels, split, strict=True)
+    ]
+
+
 def _files(path: Path, problems: dict[str, str]) -> list[tuple[str, Path]]:
     """Names and files, or folders of DICOM series."""
+    before = len(problems)
     if path.is_dir():
         found = [(strip_suffix(f.name), f) for f in sorted(path.iterdir()) if is_volume(f) and f.is_file()]
         found = [entry for entry in found if _inside(entry[1], path, problems)]
         found = found or list(_series(path, problems))
-        if not found and not problems:
+        if not found and len(problems) == before:
             raise InputError(
                 f"{path}: no volumes in this folder; expected files ending in {', '.join(SUFFIXES)}, or DICOM series"
             )
@@ -120,8 +134,6 @@ def _holds_all(path: Path, channels: int) -> bool:
         return False
 
 
-def _name_and_channel(name: str) -> tuple[str, int]:
-    stem, separator, digits = name.rpartition("_")
-    if separator and stem and len(digits) == 4 and digits.isdigit():
-        return stem, int(digits)
-    return name, 0
+def _name_and_channel(label: str) -> tuple[str, int]:
+    found = CHANNEL.match(label)
+    return (found["case"], int(found["channel"])) if found else (label, 0)

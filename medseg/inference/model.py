@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from medseg.data.digests import file_digest
+from medseg.data.limits import refuse_large
 from medseg.errors import InputError
 from medseg.files import make_folder, writing
 from medseg.inference.card import write_card
@@ -68,7 +69,8 @@ def save_model(folder: str | os.PathLike[str], weights: Mapping[str, Tensor], pl
 
 
 def load_model(folder: str | os.PathLike[str], device: torch.device | str = "cpu") -> Model:
-    """Reads a model folder, or a folder whose `ensemble.yaml` lists model folders below it:
+    """Reads a model folder, the folder of a run, which has one at `model`, or a folder whose `ensemble.yaml` lists
+    model folders below it:
 
         members: [fold_0/model, fold_1/model]
 
@@ -79,12 +81,17 @@ def load_model(folder: str | os.PathLike[str], device: torch.device | str = "cpu
     folder = Path(folder)
     if (folder / "ensemble.yaml").is_file() and not (folder / "model.safetensors").is_file():
         return _ensemble(folder, device)
+    if not (folder / "model.safetensors").is_file() and (folder / "model").is_dir():
+        folder /= "model"
     file = folder / "model.safetensors"
     if not file.is_file():
         raise InputError(
-            f"{folder}: no model there; expected a folder with model.safetensors and plan.yaml, such as runs/NAME/model"
+            f"{folder}: no model there; expected the folder of a run, or one with model.safetensors and plan.yaml"
         )
     plan = load_plan(folder / "plan.yaml")
+    # what the first stage takes and gives
+    channels = plan.inference.batch * max(len(plan.channels), plan.network.filters[0])
+    refuse_large(folder / "plan.yaml", (channels, *plan.patch_size), "its windows have")
     with torch.device("meta"):
         network = planned_unet(plan)
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}

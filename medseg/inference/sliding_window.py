@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from medseg.data.limits import refuse_large
 from medseg.inference.windows import gaussian_profile, outer, pad_with_edge, summed_profile, window_starts
 
 __all__ = ["Slab", "sliding_window", "stream"]
@@ -147,6 +148,8 @@ class _Blend:
         if self.total is None:
             values = outputs.shape[1]
             room = [self.depth if i == self.axis else n for i, n in enumerate(self.shape)]
+            if self.device.type == "cpu":
+                refuse_large("the plan's windows", (values, *room), "blending them takes", copies=1)
             last = outputs.stride(1) == 1 and values >= 8  # few values are the shorter loop
             self.total = (
                 torch.zeros((*room, values), device=self.device).permute(3, 0, 1, 2)

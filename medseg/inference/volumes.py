@@ -119,7 +119,8 @@ def prepared_item(
         InputError: on the plan's grid it would not fit into memory.
     """
     grid = plan_grid(geometry, plan.spacing)
-    refuse_large(path, (len(raw), *grid.target), f"at {plan.spacing} mm it has")
+    padded = [max(pair) for pair in zip(grid.target, plan.patch_size, strict=True)]  # to one window at least
+    refuse_large(path, (len(raw), *padded), f"at {plan.spacing} mm it has")
     images = prepare_images(raw, grid, plan)
     return VolumeItem(name, path, images, grid, geometry, None, spans=intensity_spans(raw) if spans else None)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import struct
+import tracemalloc
 from pathlib import Path
 
 import nibabel as nib
@@ -69,3 +71,29 @@ def test_the_limit_is_that_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> No
     limits.refuse_large("a.nii", (512, 512, 512))
     with pytest.raises(InputError, match=r"a\.nii: the header claims 513 x 512 x 512 voxels, 1 GiB to work with"):
         limits.refuse_large("a.nii", (513, 512, 512))
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("length", [7, -1, 0, 1000, 2**30])
+def test_extensions_are_not_read_without_end(kind: type[nib.Nifti1Image], length: int, tmp_path: Path) -> None:
+    image = kind(np.zeros(SHAPE, np.int16), np.eye(4))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"x" * 40))
+    nib.save(image, tmp_path / "good.nii")
+    whole = (tmp_path / "good.nii").read_bytes()
+    assert read_geometry(tmp_path / "good.nii").shape == SHAPE
+    size = image.header.template_dtype.itemsize
+    for order in "<>":
+        header = image.header.as_byteswapped(order)
+        header["vox_offset"] = size + 4 + 48
+        bad = header.binaryblock + whole[size : size + 4] + struct.pack(f"{order}ii", length, 6) + bytes(2**27)
+        path = tmp_path / "bomb.nii.gz"
+        path.write_bytes(gzip.compress(bad, 1))
+        tracemalloc.start()
+        with pytest.raises(InputError, match=r"bomb\.nii\.gz: not readable as NIfTI \(an extension of"):
+            read_geometry(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+        tracemalloc.stop()
+    header["vox_offset"] = 2**40
+    path.write_bytes(gzip.compress(header.binaryblock + bytes(64)))
+    with pytest.raises(InputError, match="voxels begin at byte"):
+        read_geometry(path)

@@ -9,13 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from medseg.data import limits
+from medseg.data.geometry import Geometry
 from medseg.errors import InputError
 from medseg.inference.model import load_model, save_model
+from medseg.inference.sliding_window import stream
+from medseg.inference.volumes import prepared_item
 from medseg.networks.unet import planned_unet
 from medseg.plan import Plan
 
@@ -47,6 +52,12 @@ def _header(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     change(header)
     text = json.dumps(header).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + size :])
+
+
+def _plan(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    plan = yaml.safe_load((folder / "plan.yaml").read_text())
+    change(plan)
+    (folder / "plan.yaml").write_text(yaml.safe_dump(plan))
 
 
 def _rename(tensors: dict[str, Any]) -> None:
@@ -94,6 +105,14 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda d: (d / "plan.yaml").write_text(f"_target_: pathlib.Path.touch\nself: {d / 'exploded'}"),
         "plan.yaml: not a valid plan",
     ),
+    "a patch of a terabyte": (
+        lambda d: _plan(d, lambda p: p.update(patch_size=[4096] * 3)),
+        "its windows have 8 x 4096 x 4096 x 4096 voxels",
+    ),
+    "too many windows at once": (
+        lambda d: _plan(d, lambda p: p.update(patch_size=[512] * 3, inference={"batch": 4096})),
+        "its windows have 16384 x 512 x 512 x 512 voxels",
+    ),
     "an object in the plan": (
         lambda d: (d / "plan.yaml").write_text(f"!!python/object/apply:pathlib.Path.touch [{d / 'exploded'}]"),
         "plan.yaml: not a readable YAML file",
@@ -112,6 +131,24 @@ def test_hostile_files_are_one_line_and_run_nothing(what: str, folder: Path) -> 
     assert "\n" not in text
     assert text.startswith(str(folder))
     assert not (folder / "exploded").exists()
+
+
+def test_a_window_larger_than_the_volume_is_refused_too(
+    small_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "most_bytes", lambda: 2**20)
+    plan = small_plan(patch_size=(4096, 16, 16))
+    geometry = Geometry((4, 4, 4), np.eye(4))
+    with pytest.raises(InputError, match="it has 1 x 4096 x 16 x 16 voxels"):
+        prepared_item("a", Path("a.nii"), np.zeros((1, 4, 4, 4), np.float32), geometry, plan)
+    small = torch.zeros(1, 16, 16, 16)
+    next(stream(small, lambda windows: windows, (16, 16, 16)))
+    with pytest.raises(InputError, match="blending them takes 65 x 16 x 16 x 16 voxels"):
+        next(stream(small, lambda windows: windows.expand(-1, 65, -1, -1, -1), (16, 16, 16)))
+
+
+def test_the_folder_of_a_run_is_its_model(folder: Path) -> None:
+    assert load_model(folder.parent).digest == load_model(folder).digest
 
 
 def test_half_precision_weights_are_read(folder: Path) -> None:
