@@ -79,15 +79,16 @@ class Segmentation:
         return tuple(flag.text for flag in self.findings.flags)
 
     def mask(self, name: str) -> NDArray[np.bool_]:
-        """Where a class is, (X, Y, Z).
+        """Where a class or region is, (X, Y, Z); of regions that overlap, each is whole.
 
         Raises:
-            KeyError: no class of that name.
+            KeyError: none of that name.
         """
-        values = [value for value, known in self.classes.items() if known == name]
-        if not values:
-            raise KeyError(f"{name!r}; the classes are {', '.join(self.classes.values())}")
-        return np.isin(self.labels, values)
+        if name in self.findings.classes:
+            return np.isin(self.labels, self.findings.classes[name].values)
+        if name != self.classes[0]:
+            raise KeyError(f"{name!r}; the classes are {self.classes[0]}, {', '.join(self.findings.classes)}")
+        return np.asarray(self.labels == 0)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the label map as NIfTI, NRRD, MHA or MHD by the suffix, whole or not at all.

@@ -49,6 +49,20 @@ def test_file_image_and_array_are_the_same_volume(model: Any, tmp_path: Path) ->
         found.save(tmp_path / "own.png")
 
 
+def test_regions_are_whole(small_plan: Any, tmp_path: Path) -> None:
+    from medseg.inference import save_model
+    from medseg.networks import planned_unet
+
+    regions = [{"name": "whole", "values": (1, 2), "painted": 1}, {"name": "core", "values": (2,), "painted": 2}]
+    plan = small_plan(classes={0: "background", 1: "oedema", 2: "necrosis"}, regions=regions)
+    save_model(tmp_path, planned_unet(plan, seed=1).state_dict(), plan)
+    found = medseg.load_model(tmp_path, "cpu").predict(np.random.default_rng(0).normal(size=(9, 17, 12)), np.eye(4))
+    assert set(np.unique(found.labels)) == {0, 1, 2}
+    assert np.array_equal(found.mask("whole"), found.labels > 0)
+    assert np.array_equal(found.mask("background"), found.labels == 0)
+    assert found.volumes_ml["whole"] == pytest.approx((found.labels > 0).sum() / 1000)
+
+
 def test_what_it_refuses(model: Any, tmp_path: Path) -> None:
     ones = np.ones((4, 4, 4))
     for image, affine, said in (

@@ -15,6 +15,7 @@ from medseg.data.case import Case
 from medseg.data.dicom import dicom_files
 from medseg.errors import InputError
 from medseg.files import writing
+from medseg.inference.findings import targets
 from medseg.inference.volumes import VolumeItem
 from medseg.plan import Plan
 
@@ -51,21 +52,21 @@ def dicom_seg_writer(plan: Plan, cases: Sequence[Case]) -> Callable[[Path, NDArr
         if not case.images[0].is_dir():
             raise InputError(f"{case.images[0]}: no DICOM series, which a DICOM segmentation must refer to; leave out"
                              " --dicom-seg, or name the series' folder")  # fmt: skip
-    if plan.regions:
-        names = {region.painted: region.name for region in plan.regions}
-    else:
-        names = {value: name for value, name in sorted(plan.classes.items()) if value}
-    return lambda path, labels, item: write_dicom_seg(path, labels, item.path, names)
+    parts = [(name, values) for name, _, values in targets(plan)]
+    return lambda path, labels, item: write_dicom_seg(path, labels, item.path, parts)
 
 
-def write_dicom_seg(path: Path, labels: NDArray[Any], series: Path, names: dict[int, str]) -> None:
-    """Writes a binary segmentation with one segment a class that occurs, referring to every slice of `series`.
+def write_dicom_seg(
+    path: Path, labels: NDArray[Any], series: Path, parts: Sequence[tuple[str, tuple[int, ...]]]
+) -> None:
+    """Writes a binary segmentation with one segment a class or region that occurs, referring to every slice of
+    `series`. Segments overlap where regions do.
 
     Args:
         path: of the file.
         labels: (X, Y, Z) label values on the grid of the series.
         series: the folder of the series that was segmented.
-        names: by label value.
+        parts: the name of each segment and the label values that it is made of.
 
     Raises:
         InputError: the file cannot be written, or the series lacks what a segmentation must repeat.
@@ -76,24 +77,23 @@ def write_dicom_seg(path: Path, labels: NDArray[Any], series: Path, names: dict[
     slices = [pydicom.dcmread(file, stop_before_pixels=True) for file in dicom_files(series)]
     row, column = np.array(slices[0].ImageOrientationPatient, float).reshape(2, 3)
     slices.sort(key=lambda part: float(np.array(part.ImagePositionPatient, float) @ np.cross(row, column)))
-    found = [value for value in names if (labels == value).any()] or list(names)[:1]
-    table = np.zeros(int(max(labels.max(), max(names))) + 1, np.uint8)
-    table[found] = np.arange(1, len(found) + 1)
+    there = set(np.unique(labels).tolist())
+    found = [part for part in parts if there & set(part[1])] or list(parts[:1])
     code = hd.sr.CodedConcept
     version = hd.AlgorithmIdentificationSequence(
         name="medseg", version=medseg.__version__, family=code("123109", "DCM", "Artificial Intelligence")
     )
     segments = [
         hd.seg.SegmentDescription(
-            number, names[value], *(code(*said) for said in _coded(names[value])),
+            number, name, *(code(*said) for said in _coded(name)),
             hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC, algorithm_identification=version,
         )
-        for number, value in enumerate(found, 1)
+        for number, (name, _) in enumerate(found, 1)
     ]  # fmt: skip
     try:
         made = hd.seg.Segmentation(
             source_images=slices,
-            pixel_array=table[labels].transpose(2, 1, 0),  # planes, rows (Y), columns (X)
+            pixel_array=_pixels(labels, [values for _, values in found]),
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=segments,
             series_instance_uid=hd.UID(),
@@ -113,6 +113,16 @@ def write_dicom_seg(path: Path, labels: NDArray[Any], series: Path, names: dict[
         ) from error
     with writing(path) as temporary:
         made.save_as(temporary)
+
+
+def _pixels(labels: NDArray[Any], parts: Sequence[tuple[int, ...]]) -> NDArray[np.uint8]:
+    """(planes, rows, columns) segment numbers; where segments may overlap, one more axis with a mask of each."""
+    if any(len(values) > 1 for values in parts):
+        return np.stack([np.isin(labels, values).transpose(2, 1, 0) for values in parts], -1).astype(np.uint8)
+    table = np.zeros(max(int(labels.max()), *(value for (value,) in parts)) + 1, np.uint8)
+    for number, (value,) in enumerate(parts, 1):
+        table[value] = number
+    return table[labels].transpose(2, 1, 0)
 
 
 def _coded(name: str) -> tuple[tuple[str, str, str], tuple[str, str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from medseg.data.geometry import Geometry
 from medseg.data.preprocess import canonical_geometry
 from medseg.plan import Plan
 
-__all__ = ["ClassFound", "Findings", "Flag", "find_flags", "intensity_spans"]
+__all__ = ["ClassFound", "Findings", "Flag", "find_flags", "intensity_spans", "targets"]
 
 # Beyond what training saw by this share of it: a neighbouring spacing is still resampled well.
 _SPACING_SLACK = 0.25
@@ -36,10 +36,12 @@ class Flag:
 
 @dataclass(frozen=True)
 class ClassFound:
-    """One class: its label value, volume in mL, 26-connected components, the share of the largest, and the mean
-    probability of its voxels. Share and confidence are None where there are no voxels."""
+    """One class or region: the label value that it is painted with, all label values that it is made of (of a class the
+    same one), volume in mL, 26-connected components, the share of the largest, and the mean probability of what its
+    voxels were painted as. Share and confidence are None where there are no voxels."""
 
     value: int
+    values: tuple[int, ...]
     ml: float
     components: int
     largest_share: float | None
@@ -74,27 +76,22 @@ def find_flags(
         plan: classes or regions, and what training saw.
         spans: of the image, see `intensity_spans`; None leaves intensities unjudged.
     """
-    named = _named(plan)
+    named = targets(plan)
     voxel_ml = math.prod(geometry.spacing) / 1000
-    components, n = cc3d.connected_components(np.ascontiguousarray(labels), connectivity=26, return_N=True)
-    sizes = np.bincount(components.ravel(), minlength=n + 1)
-    value_of = np.zeros(n + 1, np.int64)
-    value_of[components.ravel()] = labels.ravel()
     faces = [labels.take(end, axis).ravel() for axis in range(3) for end in (0, -1)]
     at_border = set(np.unique(np.concatenate(faces)).tolist())
     classes, flags = {}, [*_unlike_training(geometry, plan, spans)]
-    for value, name in named.items():
-        own = sizes[1:][value_of[1:] == value]
+    for (name, value, values), own in zip(named, _components(labels, [one[2] for one in named]), strict=True):
         voxels = int(own.sum())
         share = float(own.max() / voxels) if voxels else None
-        sure = confidence.get(value) if voxels else None
+        sure = _confidence(labels, values, confidence) if voxels else None
         classes[name] = ClassFound(
-            value, round(voxels * voxel_ml, 4), len(own), None if share is None else round(share, 4),
+            value, values, round(voxels * voxel_ml, 4), len(own), None if share is None else round(share, 4),
             None if sure is None else round(sure, 4),
         )  # fmt: skip
         if share is not None and len(own) > _MANY and share < _MAIN_SHARE:
             flags.append(Flag("components", f"{name}: {len(own)} components, the largest holds {share:.0%}"))
-        if voxels and value in at_border:
+        if voxels and at_border & set(values):
             flags.append(Flag("border", f"{name}: touches the border of the volume, where it may be cut"))
         if sure is not None and sure < _SURE:
             flags.append(Flag("confidence", f"{name}: mean probability {sure:.2f}, expected at least {_SURE}"))
@@ -110,13 +107,32 @@ def intensity_spans(images: NDArray[np.float32]) -> list[tuple[float, float]]:
     return [(float(low), float(high)) for low, high in np.percentile(thinned, [5, 95], axis=1).T]
 
 
-def _named(plan: Plan) -> dict[int, str]:
-    if not plan.regions:
-        return {value: name for value, name in sorted(plan.classes.items()) if value}
-    named: dict[int, str] = {}
-    for region in plan.regions:
-        named[region.painted] = f"{named[region.painted]}, {region.name}" if region.painted in named else region.name
-    return named
+def targets(plan: Plan) -> list[tuple[str, int, tuple[int, ...]]]:
+    """Of each foreground class or region its name, the value that it is painted with, and all values in a label map
+    that are part of it: a region's voxels may be painted over by those of another."""
+    if plan.regions:
+        return [(region.name, region.painted, region.values) for region in plan.regions]
+    return [(name, value, (value,)) for value, name in sorted(plan.classes.items()) if value]
+
+
+def _components(labels: NDArray[Any], wanted: Sequence[tuple[int, ...]]) -> list[NDArray[np.integer[Any]]]:
+    """The sizes of the components of each, which may be made of several values."""
+    if any(len(values) > 1 for values in wanted):
+        masks = (np.isin(labels, values) for values in wanted)
+        return [np.bincount(cc3d.connected_components(mask, connectivity=26).ravel())[1:] for mask in masks]
+    components, n = cc3d.connected_components(np.ascontiguousarray(labels), connectivity=26, return_N=True)
+    sizes = np.bincount(components.ravel(), minlength=n + 1)
+    value_of = np.zeros(n + 1, np.int64)
+    value_of[components.ravel()] = labels.ravel()
+    return [sizes[1:][value_of[1:] == value] for (value,) in wanted]
+
+
+def _confidence(labels: NDArray[Any], values: tuple[int, ...], of_value: Mapping[int, float]) -> float | None:
+    known = [value for value in values if value in of_value]
+    if len(known) < 2:
+        return of_value[known[0]] if known else None
+    voxels = [int((labels == value).sum()) for value in known]
+    return sum(n * of_value[value] for n, value in zip(voxels, known, strict=True)) / max(sum(voxels), 1)
 
 
 def _unlike_training(geometry: Geometry, plan: Plan, spans: list[tuple[float, float]] | None) -> list[Flag]:

@@ -119,3 +119,22 @@ def test_flags_say_what_is_unusual(small_plan) -> None:  # type: ignore[no-untyp
     assert "2 mm along R" in found.flags[0].text
     nothing = find_flags(np.zeros_like(labels), {}, good, plan, [(-990.0, 180.0)])
     assert [flag.kind for flag in nothing.flags] == ["empty"]
+
+
+def test_a_region_is_measured_whole(small_plan) -> None:  # type: ignore[no-untyped-def]
+    """A tumour of 5 x 5 x 5 voxels with a core of 27, of which one component is painted as a ring about the other."""
+    regions = [
+        {"name": "whole tumour", "values": (1, 2), "painted": 1},
+        {"name": "core", "values": (2,), "painted": 2},
+    ]
+    plan = small_plan(classes={0: "b", 1: "oedema", 2: "necrosis"}, regions=regions)
+    labels = np.zeros((12, 12, 12), np.uint8)
+    labels[2:7, 2:7, 2:7] = 1
+    labels[3:6, 3:6, 3:6] = 2
+    labels[11, 11, 11] = 2
+    found = find_flags(labels, {1: 0.5, 2: 0.9}, Geometry((12, 12, 12), np.diag([1, 1, 2.0, 1])), plan)
+    whole, core = found.classes["whole tumour"], found.classes["core"]
+    assert (whole.ml, core.ml) == (pytest.approx(126 * 2 / 1000), pytest.approx(28 * 2 / 1000))
+    assert (whole.value, whole.values, whole.components) == (1, (1, 2), 2)
+    assert whole.confidence == pytest.approx((98 * 0.5 + 28 * 0.9) / 126, abs=1e-4)
+    assert [flag.text.split(":")[0] for flag in found.flags if flag.kind == "border"] == ["whole tumour", "core"]
