@@ -121,7 +121,7 @@ class Segmenter:
         self, model: Model, device: torch.device, precision: Precision = "auto", mirror: bool | None = None
     ) -> None:
         self.model = model
-        self.inferer = PlannedInferer(model.plan, device, device.type != "cpu" if mirror is None else mirror)
+        self.inferer = PlannedInferer(model.plan, device, mirror)
         self.autocast = Autocast(device, precision)
 
     @property

@@ -70,7 +70,7 @@ def predict(
     loaded = load_model(model, where)
     found = find_inputs(inputs, len(loaded.plan.channels))
     cases = share(found.cases, shard)
-    inferer = PlannedInferer(loaded.plan, where, where.type != "cpu" if mirror is None else mirror, skip_outside)
+    inferer = PlannedInferer(loaded.plan, where, mirror, skip_outside)
     autocast = Autocast(where)
     settings = (
         autocast.precision,

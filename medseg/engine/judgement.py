@@ -136,10 +136,11 @@ def _record(run: Path, found: SplitJudgement) -> None:
 
 
 def _digest(run: Path) -> str:
-    """Of the weights that are judged."""
+    """Of the weights that are judged, and of the plan, which says how they are used."""
     digest = hashlib.sha256()
-    for file in sorted((run / "model").rglob("*.safetensors")):
-        digest.update(file.read_bytes())
+    for file in sorted((run / "model").rglob("*")):
+        if file.suffix in (".safetensors", ".yaml"):
+            digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -115,11 +115,13 @@ def write_dicom_seg(
         made.save_as(temporary)
 
 
-def _pixels(labels: NDArray[Any], parts: Sequence[tuple[int, ...]]) -> NDArray[np.uint8]:
+def _pixels(labels: NDArray[Any], parts: Sequence[tuple[int, ...]]) -> NDArray[np.uint8 | np.uint16]:
     """(planes, rows, columns) segment numbers; where segments may overlap, one more axis with a mask of each."""
     if any(len(values) > 1 for values in parts):
         return np.stack([np.isin(labels, values).transpose(2, 1, 0) for values in parts], -1).astype(np.uint8)
-    table = np.zeros(max(int(labels.max()), *(value for (value,) in parts)) + 1, np.uint8)
+    table = np.zeros(
+        max(int(labels.max()), *(value for (value,) in parts)) + 1, np.uint8 if len(parts) < 2**8 else np.uint16
+    )
     for number, (value,) in enumerate(parts, 1):
         table[value] = number
     return table[labels].transpose(2, 1, 0)

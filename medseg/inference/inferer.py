@@ -21,7 +21,8 @@ class PlannedInferer:
     Args:
         plan: patch size, overlap, windows at a time, axes to mirror along.
         device: where the network is; None is where the volume is.
-        mirror: whether each window is also seen mirrored along the plan's axes: up to eight times the work.
+        mirror: whether each window is also seen mirrored along the plan's axes: up to eight times the work. None does
+            so on GPUs: the one default of all that predicts and judges; training asks for none.
         skip_outside: whether windows that lie wholly outside the body are left out.
     """
 
@@ -29,12 +30,12 @@ class PlannedInferer:
         self,
         plan: Plan,
         device: torch.device | str | None = None,
-        mirror: bool = False,
+        mirror: bool | None = None,
         skip_outside: bool = False,
     ) -> None:
         self.plan = plan
         self.device = device
-        self.mirror = mirror
+        self.mirror = torch.device(device or "cpu").type != "cpu" if mirror is None else mirror
         self.skip_outside = skip_outside
 
     def __call__(self, inputs: Tensor, network: Callable[[Tensor], Tensor]) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -225,3 +226,17 @@ def test_a_call_with_a_batch_is_that_of_monai(small_plan: MakePlan) -> None:
 def test_an_ensemble_needs_a_member() -> None:
     with pytest.raises(ValueError, match="at least one"):
         split([])
+
+
+def test_all_that_predicts_mirrors_alike(small_plan: MakePlan) -> None:
+    from medseg.share import bundle_folder
+
+    plan = small_plan(inference={"mirror_axes": (0, 2)})
+    axes = {device: PlannedInferer(plan, device).mirrored_axes for device in (None, "cpu", "cuda:1")}
+    assert axes == {None: (), "cpu": (), "cuda:1": (0, 2)}
+    assert PlannedInferer(plan, "cuda", mirror=False).mirrored_axes == ()
+    read = {name: yaml.safe_load((bundle_folder() / f"configs/{name}.yaml").read_text())
+            for name in ("train", "evaluate", "inference")}  # fmt: skip
+    assert read["evaluate"]["mirror"] is None
+    assert read["inference"]["mirror"] is None
+    assert read["train"]["train"]["inferer"]["mirror"] is False  # a validation is one of many

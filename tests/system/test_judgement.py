@@ -49,6 +49,10 @@ def test_test_cases_are_judged_once(medseg: Any, run: Path) -> None:
     assert code == 0, err
     assert "7.777" in out
     assert "--again" in err
+    assert "not the one that was judged" not in err
+    plan = run / "model" / "plan.yaml"
+    plan.write_text(plan.read_text().replace("postprocessing: {}", "postprocessing: {1: {largest: true}}"))
+    assert "not the one that was judged" in medseg("evaluate", run, "--split", "test")[2]
     code, out, err = medseg("evaluate", run, "--split", "test", "--again")
     assert code == 0, err
     assert "7.777" not in out
