@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +137,33 @@ def test_inputs_are_never_overwritten(medseg: Any, model: Path, tiny_cohort: Pat
     assert code == 2
     assert "is an input" in err
     assert Path("case.nii.gz").read_bytes() == before
+
+
+def test_room_for_probabilities_is_set_aside(
+    medseg: Any, model: Path, tiny_cohort: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medseg.inference.batch import _reserve
+
+    def refused(number: int) -> Any:
+        def allocate(*arguments: Any) -> None:
+            raise OSError(number, os.strerror(number))
+
+        return allocate
+
+    size = (1 << 22) + 5
+    for allocate in (getattr(os, "posix_fallocate", None), refused(errno.EOPNOTSUPP), None):
+        with monkeypatch.context() as patch, tempfile.TemporaryFile(dir=".") as file:
+            if allocate:
+                patch.setattr(os, "posix_fallocate", allocate, raising=False)
+            else:
+                patch.delattr(os, "posix_fallocate", raising=False)
+            _reserve(file, size)
+            found = os.fstat(file.fileno())
+            assert (found.st_size, found.st_blocks * 512 >= size) == (size, True)
+    monkeypatch.setattr(os, "posix_fallocate", refused(errno.ENOSPC), raising=False)
+    code, _, err = medseg("predict", model, _image(tiny_cohort), "--output", "out", "--probabilities")
+    assert code == 1
+    assert "out: no room for probabilities (No space left on device)" in err
 
 
 class _Bomb:

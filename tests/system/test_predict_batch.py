@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import json
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -128,31 +125,6 @@ def test_a_foreign_file_stops_its_own_case_only(medseg: Any, model: Path) -> Non
     assert "2 segmentations written" in out
     assert Path("out/b.json").read_text() == '{"RepetitionTime": 2}'
     assert not Path("out/b.nii.gz").exists()
-
-
-def test_room_for_probabilities_is_set_aside(medseg: Any, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from medseg.inference.batch import _reserve
-
-    def refused(number: int) -> Any:
-        def allocate(*arguments: Any) -> None:
-            raise OSError(number, os.strerror(number))
-
-        return allocate
-
-    size = (1 << 22) + 5
-    for allocate in (getattr(os, "posix_fallocate", None), refused(errno.EOPNOTSUPP), None):
-        with monkeypatch.context() as patch, tempfile.TemporaryFile(dir=".") as file:
-            if allocate:
-                patch.setattr(os, "posix_fallocate", allocate, raising=False)
-            else:
-                patch.delattr(os, "posix_fallocate", raising=False)
-            _reserve(file, size)
-            found = os.fstat(file.fileno())
-            assert (found.st_size, found.st_blocks * 512 >= size) == (size, True)
-    monkeypatch.setattr(os, "posix_fallocate", refused(errno.ENOSPC), raising=False)
-    code, _, err = medseg("predict", model, _save("scan.nii.gz"), "--output", "out", "--probabilities")
-    assert code == 1
-    assert "out: no room for probabilities (No space left on device)" in err
 
 
 def test_probabilities_uncertainty_and_the_record(medseg: Any, model: Path) -> None:
