@@ -25,7 +25,7 @@ _PATIENCE = timedelta(days=7)  # with processes that have more, or larger cases
 
 def predict(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A model folder such as runs/NAME/model, or ensemble.")
+        Path, typer.Argument(metavar="MODEL", help="A run, a model folder such as runs/NAME/model, or an ensemble.")
     ],
     inputs: Annotated[
         list[Path], typer.Argument(metavar="INPUT...", help="NIfTI, NRRD, MHA, DICOM: files, folders, trees of series.")
