@@ -26,6 +26,7 @@ __all__ = [
     "leave",
     "local_rank",
     "local_size",
+    "other_ended",
     "rank",
     "share",
     "size",
@@ -160,6 +161,14 @@ def from_first(make: Callable[[], T]) -> T:
     box = [all_or_none(make if is_first() else lambda: None)]
     _together(lambda: dist.broadcast_object_list(box, src=0))
     return box[0]  # type: ignore[return-value]
+
+
+def other_ended(error: BaseException) -> InputError | None:
+    """What to say where `error` is gloo's or NCCL's about another process of the run that is gone; None of other errors.
+    Functions of this module raise it themselves."""
+    if size() > 1 and (isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))):
+        return InputError(_ended())
+    return None
 
 
 def _together(collective: Callable[[], object]) -> None:

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import torch
 
-from medseg.errors import InputError
+from medseg import ranks
+from medseg.errors import InputError, dead_worker
 from medseg.plan import Plan, save_plan
 
 __all__ = ["explained", "smaller_plan"]
 
 
 def explained(error: BaseException, plan: Plan, folder: Path) -> InputError | None:
-    """What an error means, where it is one of memory or of a loader's worker; None of other errors.
+    """What an error means, where it is one of memory, of a loader's worker or of another process of the run that has
+    ended; None of other errors.
 
     For memory a smaller plan is written to `folder/smaller_plan.yaml`.
     """
@@ -21,11 +23,7 @@ def explained(error: BaseException, plan: Plan, folder: Path) -> InputError | No
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
         where = "CUDA out of memory" if isinstance(error, torch.OutOfMemoryError) else "Out of memory"
         return InputError(f"{where} with {_sizes(plan)}; {_remedy(plan, folder)}")
-    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
-        return InputError(
-            f"a loader's worker process died ({_first_line(text)}); often memory is short: use fewer (--set workers=0)"
-        )
-    return None
+    return dead_worker(error) or ranks.other_ended(error)
 
 
 def smaller_plan(plan: Plan) -> Plan | None:
@@ -61,7 +59,3 @@ def _sizes(plan: Plan) -> str:
     patch = "x".join(map(str, plan.patch_size))
     filters = plan.network.filters
     return f"batch {plan.batch_size}, patch {patch}, filters {filters[0]} to {filters[-1]}"
-
-
-def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0].strip()

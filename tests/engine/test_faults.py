@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from medseg import ranks
 from medseg.augment import Augment, Targets
 from medseg.engine import Autocast, Faults, Iteration, JsonLines, StepLog
 from medseg.engine.explain import explained, smaller_plan
@@ -148,9 +149,33 @@ def test_smaller_plans_halve_the_batch_then_the_patch(small_plan: Build) -> None
 
 def test_a_dead_worker_is_explained(small_plan: Build, tmp_path: Path) -> None:
     error = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. \nmore")
-    assert "(DataLoader worker (pid 7) is killed by signal: Killed.); often memory" in str(
-        explained(error, small_plan(), tmp_path)
-    )
+    line = str(explained(error, small_plan(), tmp_path))
+    assert "was ended from outside (DataLoader worker (pid 7) is killed by signal: Killed.)" in line
+    assert "--set workers=0" in line
+
+
+class _Broken(torch.utils.data.Dataset[int]):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        raise RuntimeError(f"no item {index}")
+
+
+def test_what_a_worker_itself_raises_keeps_its_traceback(small_plan: Build, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="in DataLoader worker process 0(.|\n)*no item 0") as caught:
+        next(iter(torch.utils.data.DataLoader(_Broken(), num_workers=1)))
+    assert explained(caught.value, small_plan(), tmp_path) is None
+
+
+def test_another_process_that_is_gone_is_explained(
+    small_plan: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [::1]:3")
+    assert explained(error, small_plan(), tmp_path) is None
+    monkeypatch.setattr(ranks, "size", lambda: 2)
+    assert "another one has ended" in str(explained(error, small_plan(), tmp_path))
+    assert explained(RuntimeError("shapes differ"), small_plan(), tmp_path) is None
 
 
 def test_fine_tuning_takes_all_but_a_classifier_of_another_size(small_plan: Build, tmp_path: Path) -> None:
