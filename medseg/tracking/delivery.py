@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from medseg.tracking.journal import Journal, Stored
-from medseg.tracking.store import artifact_location, local_folder, metric_key, quiet
+from medseg.tracking.store import artifact_location, make_local, metric_key, quiet
 
 __all__ = ["Delivery", "Sent"]
 
@@ -38,9 +38,7 @@ class Delivery:
         from mlflow import MlflowClient
 
         quiet()
-        folder = local_folder(uri)
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+        make_local(uri)
         self.journal = journal
         self.uri = uri
         self.tags = dict(tags or {})
@@ -64,6 +62,7 @@ class Delivery:
                     raise
         run = self._client.create_run(self._experiment_id(), run_name=self.journal.run_name, tags=self.tags)
         self.journal.stores[self.uri] = Stored(run.info.run_id)
+        self.journal.save()  # at once: a run that nobody remembers would stay RUNNING for ever
         self._there, self._params, self._status = {}, {}, "RUNNING"
         return True
 

@@ -6,7 +6,7 @@ import sys
 
 from medseg.errors import InputError
 from medseg.tracking.search import list_runs
-from medseg.tracking.store import artifact_location, default_uri, local_folder, quiet
+from medseg.tracking.store import artifact_location, default_uri, make_local, quiet
 
 __all__ = ["parent_run"]
 
@@ -27,9 +27,7 @@ def parent_run(experiment: str) -> str | None:
     except InputError:
         pass  # neither store nor experiment may exist yet
     try:
-        folder = local_folder(uri)
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+        make_local(uri)
         client = MlflowClient(uri)
         found = client.get_experiment_by_name(experiment)
         key = found.experiment_id if found else client.create_experiment(experiment, artifact_location(uri))

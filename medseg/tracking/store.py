@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 from pathlib import Path
 
 # medseg works on data that must not leave the machine: MLflow's usage telemetry stays off unless asked for
@@ -14,6 +15,7 @@ __all__ = [
     "default_uri",
     "local_folder",
     "local_uri",
+    "make_local",
     "metric_key",
     "quiet",
     "remote_problem",
@@ -37,6 +39,28 @@ def local_uri(folder: str | os.PathLike[str] = "runs") -> str:
 def local_folder(uri: str) -> Path | None:
     """The folder of a local SQLite store; None of another store."""
     return Path(uri.removeprefix(_LOCAL)).parent if uri.startswith(_LOCAL) else None
+
+
+def make_local(uri: str) -> None:
+    """Makes a local store that is not there yet, whole or not at all; of another store nothing.
+
+    MLflow makes its tables one by one: were the process stopped among them, the store could never be used again.
+    """
+    if local_folder(uri) is None or not store_missing(uri):
+        return
+    from mlflow import MlflowClient
+
+    quiet()
+    path = Path(uri.removeprefix(_LOCAL))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{secrets.token_hex(4)}.tmp.{path.name}")
+    try:
+        MlflowClient(f"{_LOCAL}{temporary}").search_experiments(max_results=1)
+        os.link(temporary, path)  # not renamed: another run may have made it meanwhile, and be in it
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def artifact_location(uri: str) -> str | None:

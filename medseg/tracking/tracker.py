@@ -135,8 +135,8 @@ class Tracker:
 
     def finish(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> str:
         """Ends the run and waits until it is sent, or the store does not answer: "" or why something is missing."""
-        if self._delivery is None:
-            return ""
+        if self._delivery is None or self.uri not in self._journal.stores:
+            return ""  # the run was never begun
         self._journal.status = status
         self._journal.save()
         self._closing = True

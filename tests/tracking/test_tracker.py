@@ -89,6 +89,41 @@ def test_every_run_has_its_own_id_beside_unfinished_ones(uri: str, tmp_path: Pat
     assert [_run(uri, i).info.status for i in ids] == ["FAILED", "KILLED"]
 
 
+def test_a_run_that_is_stopped_when_it_begins_is_remembered(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    first = Tracker(tmp_path, "first", uri)
+    with monkeypatch.context() as patch:
+        patch.setattr(Delivery, "send", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            first.start({})
+    second = Tracker(tmp_path, "first", uri)
+    (remembered,) = json.loads((tmp_path / "mlflow.json").read_text())["stores"].values()
+    assert second.start({}) == remembered["run_id"]
+    second.finish("KILLED")
+
+
+def test_a_store_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.store.db import utils
+
+    uri = f"sqlite:///{tmp_path / 'mlruns.db'}"
+
+    def stopped(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    tracker = Tracker(tmp_path, "first", uri)
+    with monkeypatch.context() as patch:
+        patch.setattr(utils, "_upgrade_db", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            tracker.start({})
+    assert tracker.finish("KILLED") == ""
+    assert not list(tmp_path.glob("*mlruns.db*"))
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_a_resumed_run_goes_on_and_repeats_nothing(uri: str, tmp_path: Path, log: Any) -> None:
     first = Tracker(tmp_path, "first", uri)
     run_id = first.start({"steps": 4})
