@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from medseg.cli.processes import launch
 from medseg.errors import InputError
 
-__all__ = ["train_folds"]
+__all__ = ["launch_fold", "train_folds"]
 
 
 def train_folds(count: int, output: Path, data: str | None, train: Callable[[dict[str, Any]], None]) -> None:
@@ -47,6 +49,31 @@ def train_folds(count: int, output: Path, data: str | None, train: Callable[[dic
     summaries = collect_folds(output, runs)
     console.print(checkpoint_table(summaries, f"cross-validation, {count} folds", summaries["best"].n_cases))
     console.print(f"Ensemble: {output / 'model'}", markup=False, highlight=False, soft_wrap=True)
+
+
+def launch_fold(command: list[str], changes: dict[str, Any], processes: int) -> None:
+    """Trains one fold in several processes, which end with it: `command` (`train --folds K ...`) for this fold alone.
+
+    Raises:
+        SystemExit: the exit code of a fold that failed or was stopped.
+    """
+    if "resume" in changes:
+        arguments = ["train", "--resume", changes["resume"], "--processes", str(processes)]
+    else:
+        # of options that are given twice the last one counts
+        arguments = [*_without_folds(command), "--fold", str(changes["fold"]), "--output", changes["output_dir"]]
+        arguments += ["--set", f"run_name={json.dumps(changes['run_name'])}"]
+        arguments += ["--plan", changes["plan_file"]] if "plan_file" in changes else []
+    code = launch(arguments, processes)
+    if code:
+        raise SystemExit(code)
+
+
+def _without_folds(command: list[str]) -> list[str]:
+    if "--folds" in command:
+        at = command.index("--folds")
+        return command[:at] + command[at + 2 :]
+    return [word for word in command if not word.startswith("--folds=")]
 
 
 def _check_count(count: int, data: Path) -> None:

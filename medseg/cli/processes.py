@@ -15,6 +15,7 @@ __all__ = ["inside", "launch"]
 _COMMAND = "from medseg.cli.main import main; main()"
 # a step, a checkpoint and the end of the MLflow run after a signal; torchrun itself would allow 30 s
 _SECONDS_TO_END = "120"
+_CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 def inside() -> bool:
@@ -49,12 +50,16 @@ def launch(arguments: list[str], processes: int) -> int:
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(folder, redirects=dict.fromkeys(range(1, processes), Std.ALL)),
         )
+        before = {number: signal.getsignal(number) for number in _CAUGHT}
         try:
             elastic_launch(config, sys.executable)("-c", _COMMAND, *arguments)
         except ChildFailedError as error:
             return _failure(error, Path(folder))
         except SignalException as stopped:
             return 128 + int(stopped.sigval)
+        finally:
+            for number, handler in before.items():  # torch keeps its own for good
+                signal.signal(number, handler)
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from medseg.cli.folds import train_folds
+from medseg.cli.folds import launch_fold, train_folds
 from medseg.cli.processes import inside, launch
 from medseg.errors import InputError
 from medseg.share import bundle_folder, overlay_folder
@@ -99,7 +99,11 @@ def train(
       medseg train --resume runs/a
       medseg train --data DATA --folds 5 --output runs/cv
     """
-    if processes > 1 and not inside():
+    if folds is not None:
+        if resume is not None or fold is not None or output is None or dry_run or inside():
+            what = "give --output, and neither --fold, --resume nor --dry-run; torchrun is started by --processes"
+            raise InputError(f"--folds {folds}: {what}; the same command goes on")
+    elif processes > 1 and not inside():
         raise SystemExit(launch(sys.argv[1:], processes))
     overlays = {"task": task, "method": method, "loss": loss, "network": network, "runtime": runtime}
     if steps is not None and max_minutes is not None:
@@ -136,15 +140,14 @@ def train(
             overrides["max_minutes"] = None  # which the run may have begun with; they are frozen into steps by now
     if processes > 1 and resume is None:
         files[1:1] = composed({"runtime": "distributed"})[1:]
-    if folds is None:
+    if folds is None or output is None:
         _run(files, overrides, dry_run)
         return
-    if resume is not None or fold is not None or output is None or dry_run:
-        what = "give --output, and neither --fold, --resume nor --dry-run"
-        raise InputError(f"--folds {folds}: {what}; the same command goes on")
 
     def of_fold(changes: dict[str, Any]) -> None:
-        if "resume" in changes:
+        if processes > 1:
+            launch_fold(sys.argv[1:], changes, processes)
+        elif "resume" in changes:
             _run(_composed_before(Path(changes["resume"]), [], ()), changes, False)
         else:
             _run(files, overrides | changes, False)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from medseg.cli.folds import launch_fold
 from medseg.engine.folds import collect_folds
 from medseg.errors import InputError
 
@@ -54,6 +55,40 @@ def test_folds_are_trained_and_collected(medseg: Any, data: Path, tmp_path: Path
     assert (tmp_path / "cv" / "fold_0" / "metrics.json").stat().st_mtime_ns == before
     with pytest.raises(InputError, match="folds must not overlap"):
         collect_folds(tmp_path / "x", [tmp_path / "cv" / "fold_0"] * 2)
+
+
+@pytest.mark.slow
+def test_folds_are_trained_by_several_processes_each(medseg: Any, data: Path, tmp_path: Path) -> None:
+    small = ("--method", "supervised", "--network", "small", "--set", "val_interval=2", "--device", "cpu")
+    command = ("train", "--data", data, *small, "--steps", 2, "--output", tmp_path / "cv", "--processes", 2)
+    code, out, err = medseg(*command, "--folds", 2)
+    assert code == 0, err
+    assert out.count("cross-validation, 2 folds: 2 cases") == 1
+    for number in range(2):
+        params = json.loads((tmp_path / "cv" / f"fold_{number}" / "run.json").read_text())["params"]
+        assert (params["fold"], params["processes"]) == (number, 2)
+    assert (tmp_path / "cv" / "fold_0" / "plan.yaml").read_text() == (
+        tmp_path / "cv" / "fold_1" / "plan.yaml"
+    ).read_text()
+
+
+def test_a_command_for_all_folds_becomes_one_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched = []
+
+    def launch(arguments: list[str], processes: int) -> int:
+        launched.append((arguments, processes))
+        return 0
+
+    monkeypatch.setattr("medseg.cli.folds.launch", launch)
+    for option in (["--folds", "2"], ["--folds=2"]):
+        fold = {"fold": 1, "output_dir": "cv/fold_1", "run_name": "a: b", "plan_file": "cv/fold_0/plan.yaml"}
+        launch_fold(["train", *option, "--seed", "3"], fold, 4)
+    words = ["train", "--seed", "3", "--fold", "1", "--output", "cv/fold_1", "--set", 'run_name="a: b"']
+    assert launched == [([*words, "--plan", "cv/fold_0/plan.yaml"], 4)] * 2
+    monkeypatch.setattr("medseg.cli.folds.launch", lambda *_: 143)
+    with pytest.raises(SystemExit) as end:
+        launch_fold(["train"], {"resume": "cv/fold_1"}, 4)
+    assert end.value.code == 143
 
 
 def test_folds_that_are_not_there(medseg: Any, data: Path, tmp_path: Path) -> None:
