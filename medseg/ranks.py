@@ -164,11 +164,10 @@ def from_first(make: Callable[[], T]) -> T:
 
 
 def other_ended(error: BaseException) -> InputError | None:
-    """What to say where `error` is gloo's or NCCL's about another process of the run that is gone; None of other errors.
-    Functions of this module raise it themselves."""
-    if size() > 1 and (isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))):
-        return InputError(_ended())
-    return None
+    """What to say where `error` is gloo's or NCCL's about another process of the run that is gone; None of other
+    errors. Functions of this module raise it themselves."""
+    gloo = isinstance(error, RuntimeError) and "gloo" in str(error)
+    return InputError(_ended()) if size() > 1 and (gloo or isinstance(error, dist.DistError)) else None
 
 
 def _together(collective: Callable[[], object]) -> None:

@@ -14,7 +14,7 @@ from medseg.data.case import Case, load_case
 from medseg.data.corrected import with_labels
 from medseg.data.layouts import Listing, list_cases
 from medseg.data.splits import choose_labelled, split_cases, torn_groups
-from medseg.data.volume import read_labels
+from medseg.data.volume import read_geometry, read_labels
 from medseg.errors import InputError
 from medseg.plan import Region
 
@@ -59,6 +59,7 @@ def load_cohort(
     modality: str | None = None,
     fold: int | None = None,
     corrected: str | os.PathLike[str] | None = None,
+    skip_bad: bool = False,
 ) -> Cohort:
     """The cohort in a folder; opens no image, and labels only to find the classes where no file names them.
 
@@ -76,6 +77,8 @@ def load_cohort(
             as the pseudo-labels of `medseg suggest` after correction: these cases count as labelled.
         fold: train and validate by this fold of the splits, from 0; a budget is then drawn from the fold's own
             training cases. None: by the split itself.
+        skip_bad: leaves out training cases of which a file is missing or an image has no readable header, with a
+            warning; headers are opened for that.
 
     Raises:
         InputError: the folder, its json files or its labels are not as expected, a file is missing, a group is in two
@@ -98,6 +101,8 @@ def load_cohort(
         again = with_labels(outside, Path(corrected))
         inside += tuple(case for case in again if case.label is not None)
         outside = tuple(case for case in again if case.label is None)
+    if skip_bad:
+        inside, outside = _readable(inside), _readable(outside)
     for case in (*inside, *outside, *split.validation, *split.test):
         for path, what in (*((image, "an image") for image in case.images), (case.label, "the label")):
             if path is not None and not path.exists():
@@ -116,6 +121,20 @@ def load_cohort(
         listing.regions,
         listing.soft,
     )
+
+
+def _readable(cases: tuple[Case, ...]) -> tuple[Case, ...]:
+    found = []
+    for case in cases:
+        try:
+            for path in case.images:
+                read_geometry(path, case.stacked)
+            if case.label is not None and not case.label.exists():
+                raise InputError(f"{case.label}: no such file")
+            found.append(case)
+        except InputError as error:
+            _log.warning("case %s is left out: %s", case.name, error)
+    return tuple(found)
 
 
 def named_by_values(source: Path, values: set[int]) -> dict[int, str]:

@@ -47,9 +47,14 @@ class EarlyStopping:
         self.waited = 0 if better else self.waited + 1
         if better:
             self.best = dice
-        if self.patience is not None and self.waited >= self.patience:
+        if self.over:
             trainer.state.ended = f"no better Dice than {self.best:.3f} in {self.waited} validations"
             trainer.terminate()
+
+    @property
+    def over(self) -> bool:
+        """Whether training ends here."""
+        return self.patience is not None and self.waited >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run goes on from."""

@@ -53,9 +53,14 @@ class Faults:
             trainer.log("fault", {name: float(count) for name, count in counts.items()})
         if not result.skipped:
             self._row = []
-        elif not _overflowed(result):
-            terms = [name for name, value in result.values.items() if not math.isfinite(float(value))]
-            self._row.append([list(raw.get("cases", ())), terms])
+            return
+        # the step was skipped for all processes, but only the one whose loss it was can name cases and terms
+        terms = [name for name, value in result.values.items() if not math.isfinite(float(value))]
+        everyone = ranks.gathered((list(raw.get("cases", ())), terms, math.isfinite(float(result.values["loss"]))))
+        of_loss = [(cases, terms) for cases, terms, finite in everyone if not finite]
+        if of_loss or not _fp16(result):  # else no more than a gradient too large for fp16: the next scale is lower
+            chosen = of_loss or [(cases, terms) for cases, terms, _ in everyone]
+            self._row.append([list(dict.fromkeys(chain(*names))) for names in zip(*chosen, strict=True)])
             if len(self._row) >= self.limit:
                 raise InputError(self._reason(trainer.state.iteration))
 
@@ -93,7 +98,6 @@ def _everyones(bad: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(chain(*ranks.gathered(list(bad)))))
 
 
-def _overflowed(result: StepResult) -> bool:
-    """Whether it was no more than a gradient that is too large for fp16: the next scale is lower."""
-    scale = float(result.values.get("gradient_scale", 0.0))
-    return scale > 1 and math.isfinite(float(result.values["loss"]))
+def _fp16(result: StepResult) -> bool:
+    """Whether gradients are scaled, and the scale can still be lowered."""
+    return float(result.values.get("gradient_scale", 0.0)) > 1

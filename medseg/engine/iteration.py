@@ -84,6 +84,7 @@ class Iteration:
         self.accumulate = accumulate
         self.compile = compile
         self._rates = [group["lr"] for group in optimizer.param_groups]
+        self._options = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
 
     def __call__(self, raw: RawBatch, progress: Progress) -> StepResult:
         """One step on a raw batch. Parameters, optimiser and teacher are changed.
@@ -167,15 +168,24 @@ class Iteration:
         state: dict[str, Any] = {f"student_{i}": s.state_dict() for i, s in enumerate(self.students)}
         if self.teacher is not None:
             state["teacher"] = self.teacher.network.state_dict()
-        return state | {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        return state | {
+            "optimizer": self.optimizer.state_dict(),
+            "optimizer_options": self._options,
+            "scaler": self.scaler.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state_dict` gave; further keys are left alone."""
+        """Takes over what `state_dict` gave; further keys are left alone. Options of the optimiser with which this one
+        was made and that one was not, such as another weight decay, stay as they are here."""
         for i, student in enumerate(self.students):
             student.load_state_dict(state[f"student_{i}"])
         if self.teacher is not None:
             self.teacher.network.load_state_dict(state["teacher"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, now, before in zip(
+            self.optimizer.param_groups, self._options, state["optimizer_options"], strict=True
+        ):
+            group.update({name: value for name, value in now.items() if before.get(name) != value})
         if state.get("scaler"):  # empty where it does nothing
             self.scaler.load_state_dict(state["scaler"])
 

@@ -26,7 +26,7 @@ from medseg.engine.judging import chosen, judge_checkpoints
 from medseg.engine.output import locked, resume_command
 from medseg.engine.provenance import provenance
 from medseg.engine.record import as_yaml
-from medseg.engine.resume import resume
+from medseg.engine.resume import has_checkpoint, resume
 from medseg.engine.signals import StopSignals
 from medseg.engine.trainer import Trainer
 from medseg.engine.validation import shown_name
@@ -129,8 +129,9 @@ class TrainingJob:
         self.signals.catch()
         try:
             with locked(self.output):
-                self._begin()
+                self._restore()
                 try:
+                    self._begin()
                     self.trainer.run()
                     self._finish(begin)
                 except BaseException as error:
@@ -147,11 +148,13 @@ class TrainingJob:
         where = f"at: {uri}" if uri.startswith("http") else f"with: mlflow ui --backend-store-uri {uri}"
         self._say(f"MLflow: run {self.tracker.run_id}; open it {where}")
 
-    def _begin(self) -> None:
-        if self.init_from is not None:  # where there is a checkpoint, its weights take the place of these
+    def _restore(self) -> None:
+        if self.init_from is not None and not (self.resume and has_checkpoint(self.output)):  # which holds all weights
             self._say(start_from(self.trainer.iteration, self.init_from))
         if self.resume:
             self._say(resume(self.trainer, self.output, self.record, self.force))
+
+    def _begin(self) -> None:
         if not ranks.is_first():
             return
         save_plan(self.plan, self.output / "plan.yaml")
@@ -172,8 +175,9 @@ class TrainingJob:
         for handler in self.trainer.handlers:
             if hasattr(handler, "close"):
                 handler.close()
-        # held: the state is that of half a step, and the last checkpoint stays; no steps: nothing has begun
-        if not self.signals.held and self.trainer.state.steps is not None:
+        begun = (self.output / "config.yaml").exists()
+        # held: the state is that of half a step, and the last checkpoint stays; no steps: nothing to go on from
+        if begun and not self.signals.held and self.trainer.state.steps is not None:
             try:
                 self.checkpoints.save_last(self.trainer)
             except InputError as further:  # a full disk: the one before it is there
@@ -183,14 +187,15 @@ class TrainingJob:
         for line in self.faults.lines():
             self._say(line)
         error = explained(error, self.plan, self.output) or error
-        note = f"; go on with: {resume_command(self.output)}"
+        note = f"; go on with: {resume_command(self.output)}" if begun else ""
         if isinstance(error, Interrupted):
             saved = self.checkpoints.saved
             done = f" after step {saved} of {self.trainer.state.steps}" if saved is not None else ""
             raise Interrupted(error.number, done + note) from None
         if isinstance(error, InputError):
             raise InputError(f"{error}{note}") from error
-        error.add_note(note.removeprefix("; "))
+        if note:
+            error.add_note(note.removeprefix("; "))
         raise error
 
     def _finish_tracking(self, status: str) -> None:

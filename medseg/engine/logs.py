@@ -24,48 +24,63 @@ __all__ = ["JsonLines", "StepLog"]
 
 
 class StepLog:
-    """Averages the values of `every` steps and logs them as one row, with the throughput in images/s. Of
-    several processes the row is the mean.
+    """Averages the values of `every` steps and logs them as one row, with the throughput in images/s: of the time from
+    asking for a batch to the end of its step, without validations and without the first wait of all, in which cases are
+    prepared.
 
-    Values stay on the device until the row is due. Steps that were skipped count in no average.
+    Values stay on the device until the row is due; of several processes a step's are the mean, so that each of them has
+    all that a checkpoint must hold. Steps that were skipped count in no average.
     """
 
     def __init__(self, every: int = 10) -> None:
         self.every = every
+        self._begin: float | None = None  # of the step that runs
         self._reset()
 
     def attach(self, trainer: Trainer) -> None:
-        """Attaches to every step and to the end of the run."""
+        """Attaches to every step, from its beginning to its end."""
+        trainer.add_event_handler(Events.GET_BATCH_STARTED, self._start, first=False)
+        trainer.add_event_handler(Events.GET_BATCH_COMPLETED, self._start, first=True)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, trainer: Trainer) -> None:
         """Collects a step; logs where a row is due."""
         result = trainer.state.output
-        for name, value in result.values.items() if not result.skipped else ():
+        values, samples = result.values if not result.skipped else {}, result.samples
+        if ranks.size() > 1:
+            values, samples = _over_processes(values, samples)
+        for name, value in values.items():
             self._values.setdefault(name, []).append(value)
-        self._samples += result.samples
+        self._samples += samples
+        now = time.monotonic()
+        self._seconds += now - (self._begin or now)
         step = trainer.state.iteration
         if step % self.every and step < trainer.state.steps:
             return
-        row = _over_processes({name: _mean(values) for name, values in self._values.items()})
-        row["images_per_second"] = sum(ranks.gathered(self._samples)) / max(time.monotonic() - self._since, 1e-9)
+        row = {name: float(_joined(found).mean()) for name, found in self._values.items()}
+        row["images_per_second"] = self._samples / max(self._seconds, 1e-9)
         trainer.log("train", row)
         self._reset()
 
     def state_dict(self) -> dict[str, Any]:
         """What the next row will be the average of."""
-        return {"values": {name: _joined(values) for name, values in self._values.items()}, "samples": self._samples}
+        values = {name: _joined(found) for name, found in self._values.items()}
+        return {"values": values, "samples": self._samples, "seconds": self._seconds}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` gave."""
         self._reset()
         self._values.update({name: list(values) for name, values in state["values"].items()})
-        self._samples = state["samples"]
+        self._samples, self._seconds = state["samples"], state["seconds"]
 
     def _reset(self) -> None:
         self._values: dict[str, list[Tensor | float]] = {}
         self._samples = 0
-        self._since = time.monotonic()
+        self._seconds = 0.0
+
+    def _start(self, _: Trainer, first: bool) -> None:
+        if first == (self._begin is None):
+            self._begin = time.monotonic()
 
 
 class JsonLines:
@@ -130,15 +145,12 @@ class JsonLines:
         write_text(self.path, "".join(rows[: self._rows]))
 
 
-def _over_processes(row: dict[str, float]) -> dict[str, float]:
-    """The means of all processes; of each name over those that have it."""
-    rows = ranks.gathered(row)
-    found = {name: [one[name] for one in rows if name in one] for name in dict.fromkeys(chain(*rows))}
-    return {name: sum(values) / len(values) for name, values in found.items()}
-
-
-def _mean(values: list[Tensor | float]) -> float:
-    return float(_joined(values).mean())
+def _over_processes(values: Mapping[str, Tensor | float], samples: int) -> tuple[dict[str, float], int]:
+    """The means of all processes, of each name over those that have it, and the sum of their samples."""
+    everyone = ranks.gathered(({name: float(value) for name, value in values.items()}, samples))
+    rows = [row for row, _ in everyone]
+    found = {name: [row[name] for row in rows if name in row] for name in dict.fromkeys(chain(*rows))}
+    return {name: sum(of_name) / len(of_name) for name, of_name in found.items()}, sum(count for _, count in everyone)
 
 
 def _joined(values: list[Tensor | float]) -> Tensor:

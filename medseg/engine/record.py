@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from medseg import ranks
-from medseg.data.cohort import Case, Cohort
+from medseg.data.cohort import Cohort
+from medseg.engine.precision import Autocast
 from medseg.plan import Plan
 from medseg.planning import cohort_digest
 
@@ -37,22 +37,17 @@ _FREE = tuple(
 )
 
 
-def run_record(plan: Plan, config: Mapping[str, Any], cohort: Cohort) -> dict[str, Any]:
-    """`plan`, `config` (the resolved one, as YAML), `data_digest`, with `skip_bad` that of the cases that are there,
-    and `processes`, whose number may round batches.
+def run_record(plan: Plan, config: Mapping[str, Any], cohort: Cohort, autocast: Autocast) -> dict[str, Any]:
+    """`plan`, `config` (as it was composed, as YAML), `data_digest`, `processes`, whose number may round batches, and
+    `machine`: what `auto` has become on this one.
 
     Raises:
         InputError: a file of a case cannot be read.
     """
-    if config.get("skip_bad"):
-        cohort = dataclasses.replace(cohort, labelled=_there(cohort.labelled), unlabelled=_there(cohort.unlabelled))
     digest = ranks.from_first(lambda: cohort_digest(cohort))
     own = {"config": as_yaml(config), "data_digest": digest, "processes": ranks.size()}
-    return {"plan": plan.model_dump(mode="json"), **own}
-
-
-def _there(cases: Sequence[Case]) -> tuple[Case, ...]:
-    return tuple(case for case in cases if all(path.exists() for path in (*case.images, case.label) if path))
+    machine = {"device": autocast.device.type, "precision": autocast.precision}
+    return {"plan": plan.model_dump(mode="json"), **own, "machine": machine}
 
 
 def as_yaml(config: Mapping[str, Any]) -> str:

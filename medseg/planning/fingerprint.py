@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,11 +17,14 @@ from medseg.data.case import load_soft_labels
 from medseg.data.cohort import Case, Cohort, load_case
 from medseg.data.preprocess import canonical_geometry
 from medseg.data.volume import read_labels
+from medseg.errors import InputError
 from medseg.plan import SeenPlan
 from medseg.planning.spacing import target_spacing
 from medseg.randomness import generator
 
 __all__ = ["Fingerprint", "Intensities", "cohort_digest", "fingerprint", "needs_statistics"]
+
+_log = logging.getLogger(__name__)
 
 _VOXELS_A_CASE = 20_000
 _READERS = 4  # at once; each holds a volume
@@ -66,19 +70,26 @@ def needs_statistics(modality: str) -> bool:
     return any(word in ("CT", "CBCT", "CTA", "PET", "PT", "SUV", "HU") for word in words)
 
 
-def fingerprint(cohort: Cohort, seed: int = 0) -> Fingerprint:
+def fingerprint(cohort: Cohort, seed: int = 0, skip_bad: bool = False) -> Fingerprint:
     """Reads the headers of all training and validation images, the labels of the labelled training cases, and their
-    images where a channel needs statistics. Labels outside the budget are not read.
+    images where a channel needs statistics. Labels outside the budget are not read. With `skip_bad`, statistics are
+    those of the labelled cases that can be read; each other one is warned of.
 
     Raises:
-        InputError: an image or label cannot be read or does not fit.
+        InputError: an image or label cannot be read or does not fit; with `skip_bad`, those of all labelled cases.
     """
     cases = (*cohort.labelled, *cohort.unlabelled, *cohort.validation)
     wanted = [needs_statistics(channel) for channel in cohort.channels]
     with ThreadPoolExecutor(_READERS) as pool:  # unpacking leaves the interpreter's lock
         geometries = [canonical_geometry(g) for g in pool.map(Case.geometry, cases)]
         each = range(len(cohort.labelled))
-        read = list(pool.map(lambda i: _of_case(cohort.labelled[i], cohort, any(wanted), seed, i), each))
+        tried = list(pool.map(lambda i: _tried(cohort.labelled[i], cohort, any(wanted), seed, i), each))
+    problems = [one for one in tried if isinstance(one, InputError)]
+    if problems and (not skip_bad or len(problems) == len(tried)):
+        raise problems[0]
+    for problem in problems:
+        _log.warning("a labelled case has no part in the plan: %s", problem)
+    read = [one for one in tried if not isinstance(one, InputError)]
     spacings = np.array([spacing for _, spacing in geometries])
     shapes = np.array([shape for shape, _ in geometries])
     target, slices_along = target_spacing(spacings, shapes)
@@ -121,6 +132,13 @@ class _OfCase(NamedTuple):
     foreground: np.ndarray
     span: np.ndarray
     shares: dict[int, float]
+
+
+def _tried(case: Case, cohort: Cohort, statistics: bool, seed: int, index: int) -> _OfCase | InputError:
+    try:
+        return _of_case(case, cohort, statistics, seed, index)
+    except InputError as error:
+        return error
 
 
 def _of_case(case: Case, cohort: Cohort, statistics: bool, seed: int, index: int) -> _OfCase:

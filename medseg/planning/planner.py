@@ -37,6 +37,7 @@ def plan_cohort(
     memory: str | float | None = None,
     device: torch.device | str | None = None,
     precision: str = "bf16",
+    skip_bad: bool = False,
 ) -> Plan:
     """The plan read from `plan_file` where one is given, else the one that `make_plan` finds. Of several processes the
     first one plans for all.
@@ -49,6 +50,7 @@ def plan_cohort(
         memory: that training may take, such as "8GB"; None: see `chosen_memory`.
         device: that training runs on.
         precision: that training runs in: bf16, fp16, or fp32, whose maps take twice the memory.
+        skip_bad: plans without labelled cases that cannot be read.
 
     Raises:
         InputError: the plan's channels, classes or regions are not the cohort's, no valid plan has such sizes, or
@@ -57,16 +59,16 @@ def plan_cohort(
     limits = sizes or Sizes()
     return ranks.from_first(
         lambda: (
-            _planned(cohort, seed, limits, chosen_memory(memory, device), precision)
+            _planned(cohort, fingerprint(cohort, seed, skip_bad), limits, chosen_memory(memory, device), precision)
             if plan_file is None
             else _given(cohort, plan_file)
         )
     )
 
 
-def _planned(cohort: Cohort, seed: int, sizes: Sizes, memory: float | None, precision: str) -> Plan:
+def _planned(cohort: Cohort, found: Fingerprint, sizes: Sizes, memory: float | None, precision: str) -> Plan:
     try:
-        return make_plan(cohort, fingerprint(cohort, seed), sizes, memory, 4 if precision == "fp32" else 2)
+        return make_plan(cohort, found, sizes, memory, 4 if precision == "fp32" else 2)
     except ValidationError as error:
         raise InputError(f"{cohort.name}: no valid plan with {sizes}: {first_problem(error)}") from error
 

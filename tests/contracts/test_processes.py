@@ -60,6 +60,17 @@ def test_an_error_of_one_process_ends_all(two: list[dict[str, Any]]) -> None:
     assert [found["failing"] for found in two] == ["another one has ended", "case_7: torn"]
 
 
+def test_a_row_is_the_same_over_a_resume(two: list[dict[str, Any]]) -> None:
+    for found in two:
+        unbroken, resumed = found["rows"]
+        assert unbroken == resumed == {"loss": 7.5, "only here": 5.0}
+
+
+def test_a_step_is_blamed_on_the_process_whose_loss_it_was(two: list[dict[str, Any]]) -> None:
+    for found in two:
+        assert "not finite: loss, loss/labelled, gradient_norm; their cases: case_1;" in found["blamed"]
+
+
 def test_processes_share_and_agree(two: list[dict[str, Any]]) -> None:
     for found in two:
         assert found["shares"] == [[0, 2, 4], [1, 3]]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -14,7 +16,9 @@ from torch import nn
 
 from medseg import ranks
 from medseg.data.loader import RawBatch
+from medseg.engine import Faults, StepLog
 from medseg.engine.gradients import average_gradients
+from medseg.engine.iteration import StepResult
 from medseg.errors import InputError
 from medseg.methods import Progress
 from medseg.plan import Plan
@@ -85,6 +89,42 @@ def missing_gradients() -> list[Any]:
     return [None if p.grad is None else p.grad.tolist() for p in layers] + [float(loss)]
 
 
+def rows_over_a_resume() -> list[dict[str, float]]:
+    """The row of six steps, unbroken, and with a resume from what the first process knew after four; values differ by
+    process, and one of them only the second process has."""
+    rows: list[dict[str, float]] = []
+    state = SimpleNamespace(iteration=0, steps=6, output=None)
+    trainer: Any = SimpleNamespace(state=state, log=lambda _, row: rows.append(row))
+
+    def play(log: StepLog, first: int, end: int) -> None:
+        for step in range(first, end):
+            loss = torch.tensor(float(step + 10 * ranks.rank()))
+            more = {"only here": 5.0} if ranks.rank() and step > 2 else {}
+            state.iteration, state.output = step + 1, StepResult({"loss": loss, **more}, 1 + ranks.rank())
+            log(trainer)
+
+    play(StepLog(every=6), 0, 6)
+    stopped, resumed = StepLog(every=6), StepLog(every=6)
+    play(stopped, 0, 4)
+    resumed.load_state_dict(ranks.from_first(stopped.state_dict))
+    play(resumed, 4, 6)
+    return [{name: value for name, value in row.items() if name != "images_per_second"} for row in rows]
+
+
+def blamed() -> str:
+    """What is said of a step of which only the second process's loss is not finite, with fp16."""
+    loss = torch.tensor(math.nan if ranks.rank() else 1.0)
+    values = {"loss": loss, "loss/labelled": loss, "gradient_norm": math.nan, "gradient_scale": 4.0}
+    batch = {"cases": [f"case_{ranks.rank()}"]}
+    state = SimpleNamespace(iteration=1, batch=batch, output=StepResult(values, 1, skipped=True))
+    trainer: Any = SimpleNamespace(state=state, log=lambda *_: None)
+    try:
+        Faults(limit=1)(trainer)
+    except InputError as error:
+        return str(error)
+    return "nothing"
+
+
 def fails_on_one(rank: int) -> str:
     def make() -> int:
         if ranks.rank() == rank:
@@ -104,6 +144,8 @@ def main(folder: Path) -> None:
         "losses": {f"{name} {place}": losses_of(name, place) for name in METHODS for place in PLACES},
         "missing": missing_gradients(),
         "failing": fails_on_one(1),
+        "rows": rows_over_a_resume(),
+        "blamed": blamed(),
         "shares": ranks.gathered(list(ranks.share(range(5)))),
         "interleaved": ranks.interleaved(ranks.share("abcde")),
         "largest": ranks.largest(3 * ranks.rank()),

@@ -163,7 +163,7 @@ class _Broken(torch.utils.data.Dataset[int]):
 
 
 def test_what_a_worker_itself_raises_keeps_its_traceback(small_plan: Build, tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="in DataLoader worker process 0(.|\n)*no item 0") as caught:
+    with pytest.raises(RuntimeError, match=r"in DataLoader worker process 0(.|\n)*no item 0") as caught:
         next(iter(torch.utils.data.DataLoader(_Broken(), num_workers=1)))
     assert explained(caught.value, small_plan(), tmp_path) is None
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from medseg.engine import Autocast, Budget, JsonLines, ProgressHandler, StepLog, Trainer
 from medseg.engine.iteration import StepResult
+from medseg.engine.validation import ValidationHandler
 from medseg.errors import InputError
 from medseg.methods import Progress
 
@@ -88,6 +90,44 @@ def test_rows_are_means_over_their_steps(tmp_path: Path) -> None:
         (2, "train", 0.5), (4, "train", 2.5), (5, "train", 4.0),
     ]  # fmt: skip
     assert all(row["images_per_second"] > 0 for row in rows)
+
+
+def test_throughput_is_that_of_steps_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("medseg.engine.logs.time.monotonic", lambda: now[0])
+
+    def takes(seconds: float) -> None:
+        now[0] += seconds
+
+    class Slow(_Loader):
+        def __iter__(self) -> Iterator[dict[str, Any]]:
+            for batch in super().__iter__():
+                takes(1 if batch["step"] else 50)  # the first one waits for the preparation
+                yield batch
+
+    rows: list[float] = []
+    log = StepLog(every=2)
+    trainer = Trainer(1, Slow(), (iteration := _Iteration()), Budget(steps=4), 4, (log,))  # type: ignore[arg-type]
+    monkeypatch.setattr(trainer, "iteration", lambda *given: (takes(2), iteration(*given))[1])
+    trainer.listen(lambda _: rows.append(trainer.state.logged.metrics["images_per_second"]))
+    trainer.listen(lambda _: takes(70))  # a validation
+    trainer.run()
+    assert rows == [pytest.approx(4 / (2 + 3)), pytest.approx(4 / (3 + 3))]
+
+
+def test_a_validation_is_measured_with_prepared_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, cold = [100.0], [50.0]
+    monkeypatch.setattr("medseg.engine.validation.time.monotonic", lambda: now[0])
+
+    class Cases:
+        def __iter__(self) -> Iterator[int]:
+            now[0] += cold.pop() if cold else 1
+            yield 0
+
+    cases = Cases()
+    handler = ValidationHandler(SimpleNamespace(data_loader=cases, evaluate=lambda _: list(cases)), 2)  # type: ignore[arg-type]
+    handler._trainer = SimpleNamespace(iteration=SimpleNamespace(networks=lambda: {"student_0": 0, "teacher": 1}))  # type: ignore[assignment]
+    assert handler.seconds() == 2
 
 
 def test_progress_is_plain_lines_where_there_is_no_terminal() -> None:

@@ -139,6 +139,7 @@ def test_signals_in_every_phase_and_the_commands_that_they_leave(
 ) -> None:
     from medseg.data import CaseCache
     from medseg.engine import Iteration, VolumeEvaluator, job
+    from medseg.tracking.delivery import Delivery
 
     def interrupted(owner: Any, name: str, number: int, *arguments: object) -> tuple[int, str]:
         with monkeypatch.context() as patch:
@@ -153,7 +154,11 @@ def test_signals_in_every_phase_and_the_commands_that_they_leave(
     assert interrupted(CaseCache, "prepare", signal.SIGTERM, *options) == (143, "stopped by SIGTERM")
     assert not (run / "config.yaml").exists()
 
-    code, said = interrupted(Iteration, "__call__", signal.SIGINT, *options)
+    code, said = interrupted(Delivery, "send", signal.SIGTERM, *options)  # the run has begun in MLflow
+    assert (code, said) == (143, f"stopped by SIGTERM after step 0 of 4; go on with: medseg train --resume '{run}'")
+    assert [entry.info.status for entry in _mlflow_runs(tmp_path)] == ["KILLED"]
+
+    code, said = interrupted(Iteration, "__call__", signal.SIGINT, "--resume", run)
     words = f"stopped by SIGINT after step 1 of 4; go on with: medseg train --resume '{run}'"
     assert (code, said) == (130, words)
     assert [entry.info.status for entry in _mlflow_runs(tmp_path)] == ["KILLED"]
@@ -199,7 +204,7 @@ def test_faults_in_mid_run_leave_a_run_that_goes_on(
         (Iteration, "__call__", 2, torch.OutOfMemoryError("CUDA out of memory."), f"is in {run / 'smaller_plan.yaml'}"),
         (torch, "save", 2, OSError(28, "No space left on device"), "last.pt: cannot be written (No space left on"),
         (PatchDataset, "_patch", 3, InputError("a.nii.gz: torn"), "case phantom_00"),
-        (Iteration, "__call__", 1, RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "loader"),
+        (Iteration, "__call__", 1, RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "patches"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, _failing(error, call, getattr(owner, name)))
@@ -271,10 +276,14 @@ def finished(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_finished_run_is_extended_by_steps_and_changed_by_force(medseg: Any, finished: Path, tmp_path: Path) -> None:
     run = shutil.copytree(finished, tmp_path / "run")
-    code, out, err = medseg("train", "--resume", run, "--steps", 6, "--set", "learning_rate=0.001", "--force")
+    changes = ("--set", "learning_rate=0.001", "--set", "optimizer#weight_decay=0.5", "--force")
+    code, out, err = medseg("train", "--resume", run, "--steps", 6, *changes)
     assert code == 0, err
-    assert "Resumed after step 4 of 6; learning_rate: 0.002 -> 0.001" in out
-    assert load_checkpoint(run / "checkpoints" / "last.pt")["step"] == 6
+    said = "Resumed after step 4 of 6; learning_rate: 0.002 -> 0.001; optimizer#weight_decay: 0.01 -> 0.5"
+    assert said in out
+    last = load_checkpoint(run / "checkpoints" / "last.pt")
+    assert last["step"] == 6
+    assert [group["weight_decay"] for group in last["optimizer"]["param_groups"]] == [0.5]
     assert yaml.safe_load((run / "config.yaml").read_text())["steps"] == 6
     rows = [(row["step"], row["kind"]) for row in _rows(run)]
     assert rows == [(2, "validation"), (4, "train"), (4, "validation"), (6, "train"), (6, "validation"), (6, "judged")]
@@ -288,6 +297,9 @@ def test_a_finished_run_is_extended_by_steps_and_changed_by_force(medseg: Any, f
         (("--steps", 3), "steps: 4 -> 3"),
         (("--steps", 3, "--force"), "has done 4 steps already"),
         (("--method", "supervised"), "leave out --method"),
+        (("--set", "plan_sizes#base_filters=6", "--force"), "the run keeps its plan; give another one by --plan"),
+        (("--memory", "2GB", "--force"), "the run keeps its plan"),
+        (("--init-from", "elsewhere"), "the run goes on with its own weights"),
     ],
 )
 def test_a_changed_config_is_refused(options: tuple[Any, ...], said: str, medseg: Any, finished: Path) -> None:
@@ -335,3 +347,73 @@ def test_there_must_be_a_run(medseg: Any, tmp_path: Path) -> None:
     code, _, err = medseg("train", "--resume", tmp_path)
     assert code == 2
     assert "no run to resume" in err
+
+
+def test_an_early_end_is_taken_back_by_patience_and_by_steps(medseg: Any, tiny_cohort: Path, tmp_path: Path) -> None:
+    run, patience = tmp_path / "run", "handlers#early_stopping#patience"
+    options = ("--data", tiny_cohort, "--network", "small", "--method", "supervised", "--runtime", "early_stopping")
+    never = ("--set", "val_interval=1", "--set", "handlers#early_stopping#min_delta=1", "--set", f"{patience}=1")
+    for arguments, step in (
+        ((*options, *never, "--steps", 5, "--output", run), 2),
+        (("--resume", run), 2),
+        (("--resume", run, "--set", f"{patience}=2", "--force"), 3),
+        (("--resume", run, "--steps", 9), 5),
+    ):
+        code, out, err = medseg("train", *arguments)
+        assert code == 0, err
+        assert load_checkpoint(run / "checkpoints" / "last.pt")["step"] == step
+        ends = "has ended: no better Dice than" in out
+        assert ends == (arguments == ("--resume", run))
+
+
+def test_another_machine_is_said(medseg: Any, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from medseg.engine import precision
+
+    run = shutil.copytree(finished, tmp_path / "run")
+    before = load_checkpoint(run / "checkpoints" / "last.pt")["machine"]
+    monkeypatch.setattr(precision, "has_bf16", lambda _: before["precision"] == "fp32")
+    code, out, err = medseg("train", "--resume", run, "--steps", 5)
+    assert code == 0, err
+    now = {"fp32": "bf16", "bf16": "fp32"}[before["precision"]]
+    assert f"Resumed after step 4 of 5; precision was {before['precision']}, is {now}" in out
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_ends_a_step_that_hangs_without_harm(medseg: Any, tiny_cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import time\n"
+        "from pathlib import Path\n"
+        "from medseg.engine import Iteration\n"
+        "step = Iteration.__call__\n"
+        "def call(self, raw, progress):\n"
+        "    if progress.step == 3:\n"
+        "        Path('hangs').touch()\n"
+        "        time.sleep(600)\n"
+        "    return step(self, raw, progress)\n"
+        "Iteration.__call__ = call\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    options = ("--data", tiny_cohort, "--network", "small", "--method", "supervised", "--set", "val_interval=2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", path)
+        process = _start(*options, "--steps", 4, "--output", "run")
+    try:
+        end = time.monotonic() + 300
+        while not (tmp_path / "hangs").exists():
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        time.sleep(2)
+        assert process.poll() is None  # the step is waited for
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert err.strip().splitlines()[-1].endswith("go on with: medseg train --resume run")
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"] == 2
+    assert [entry.info.status for entry in _mlflow_runs(tmp_path)] == ["KILLED"]
+    code, out, err = medseg("train", "--resume", "run")
+    assert code == 0, err
+    assert "Resumed after step 2 of 4" in out
