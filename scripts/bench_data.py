@@ -244,7 +244,7 @@ def growth(options: argparse.Namespace) -> None:
     start = time.perf_counter()
     CaseCache(options.folder / "cache", plan, CLASSES).prepare(data)
     print(f"{options.many} volumes of {options.size}^3 prepared in {time.perf_counter() - start:.0f} s")
-    print("| cases | again s | MB beyond imports | open files | patches/s |\n|---|---|---|---|---|")
+    print("| cases | again s | MB | open files | patches/s |\n|---|---|---|---|---|")
     for cases in (20, options.many):
         with peak_memory() as memory:
             start = time.perf_counter()

@@ -7,7 +7,9 @@ import os
 import time
 import zlib
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from medseg.data.volume import volume_files
 from medseg.errors import InputError
@@ -55,6 +57,10 @@ class DigestIndex:
             _known.setdefault(stamp, digest)
             self._kept.add(stamp)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process all that is sent there is one index: each copy would append what others have appended."""
+        return _of_process, (self.path,)
+
     def keep(self) -> None:
         """Appends what this process has learned since. A folder that cannot be written keeps nothing: the next run
         reads the files again."""
@@ -69,6 +75,11 @@ class DigestIndex:
         except OSError:
             return
         self._kept.update(new)
+
+
+@cache
+def _of_process(path: Path) -> DigestIndex:
+    return DigestIndex(path)
 
 
 def _stamp(status: os.stat_result) -> _Stamp:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import time
 from pathlib import Path
 
@@ -82,3 +83,14 @@ def test_an_index_that_cannot_be_written_is_done_without(tmp_path: Path) -> None
     file_digest(tmp_path / "a")
     DigestIndex(tmp_path / "absent" / "digests.txt").keep()
     assert not (tmp_path / "absent").exists()
+
+
+def test_what_is_sent_to_another_process_twice_is_written_once(tmp_path: Path) -> None:
+    """As preparation by several processes does it: with every case comes the index."""
+    index = tmp_path / "digests.txt"
+    sent = pickle.dumps(DigestIndex(index))
+    for name in "abc":
+        (tmp_path / name).write_bytes(name.encode())
+        file_digest(tmp_path / name)
+        pickle.loads(sent).keep()
+    assert len(index.read_text().replace("\n\n", "\n").strip().split("\n")) == 3
