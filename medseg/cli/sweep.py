@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,8 +40,8 @@ def sweep(
 
     The same command goes on where it was stopped, and tries again what
     failed. A failed trial does not end it. Machines that name one --storage
-    share the work. On one machine start it once: budgets in minutes are
-    equal only where a run has the machine for itself.
+    share the work, and may share the output folder. On one machine start it
+    once: budgets in minutes are equal only where a run has it for itself.
 
     \b
     Example:
@@ -70,23 +71,18 @@ def sweep(
     make_folder(folder)
     uri = storage or f"sqlite:///{(folder / 'sweep.db').absolute()}"
     metric = asked.search.metric if asked.search is not None else "dice"
-    with locked(folder):
+    # who shares a storage may share the folder: each trial is of one process, and its own folder is locked
+    with locked(folder) if storage is None else nullcontext():
         study = open_study(asked, uri)
         parent = parent_run(asked.experiment)
 
-        failed: list[str] = []
-
         def train(trial: Trial) -> float:
             run = folder / trial.name
-            try:
-                if not (run / "metrics.json").exists():
-                    _train(trial, run, asked.experiment, parent)
-                return trial_value(run, metric)
-            except InputError:
-                failed.append(trial.name)
-                raise
+            if not (run / "metrics.json").exists():
+                _train(trial, run, asked.experiment, parent)
+            return trial_value(run, metric)
 
-        run_sweep(asked, study, train, say)
+        failed = run_sweep(asked, study, train, say)
     say(f"compare them with: medseg compare {folder}")
     if failed:
         raise InputError(f"{len(failed)} trial(s) failed: {', '.join(failed)}; the same command tries them again")
@@ -94,18 +90,23 @@ def sweep(
 
 def _train(trial: Trial, run: Path, experiment: str, parent: str | None) -> None:
     """A process of its own, so that nothing of one trial reaches the next, and no crash this one."""
-    resumed = (run / "checkpoints" / "last.pt").exists()
+    resumed = (run / "config.yaml").exists()  # also one that was killed before its first checkpoint
     arguments = ["--resume", str(run)] if resumed else _command(trial, run, experiment)[2:]
     code = "from medseg.cli.main import main; main()"
     command = [sys.executable, "-c", code, "train", *arguments]
     nested = {"MEDSEG_PARENT_RUN": parent} if parent is not None else {}
-    done = subprocess.run(
+    with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, **nested}
-    )
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        if done.returncode in (130, 143):  # stopped by a signal, which was meant for the sweep too
+    ) as process:
+        try:
+            said = process.communicate()[1]
+        except KeyboardInterrupt:  # which the training has got too: it finishes its step and saves
+            process.wait()
+            raise
+    if process.returncode:
+        if process.returncode in (130, 143):  # stopped by a signal, which was meant for the sweep too
             raise KeyboardInterrupt
+        last = said.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
         raise InputError(f"trial {trial.name}: {last[0]}")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +95,7 @@ def test_a_failed_trial_does_not_end_a_grid_and_is_tried_again(tmp_path: Path) -
             raise InputError("no space left")
         return 0.5
 
-    run_sweep(experiment, open_study(experiment, storage), train, lines.append)
+    assert run_sweep(experiment, open_study(experiment, storage), train, lines.append) == [broken]
     assert sorted(calls) == sorted(t.name for t in grid_trials(experiment))
     assert f"{broken}: failed: no space left" in lines
     calls.clear()
@@ -128,13 +130,15 @@ def test_two_processes_share_a_grid(tmp_path: Path) -> None:
 
 def test_a_search_finds_its_way_and_goes_on(tmp_path: Path) -> None:
     space = {"learning_rate": {"low": 1e-4, "high": 1.0, "log": True}, "loss": ["dice", "tversky"]}
-    wanted = {"experiment": "s", "search": {"trials": 12, "space": space, "base": {"steps": 2}}}
+    wanted: Any = {"experiment": "s", "search": {"trials": 12, "space": space, "base": {"steps": 2}}}
     experiment = Experiment.model_validate(wanted)
     storage = f"sqlite:///{tmp_path / 'sweep.db'}"
     seen: list[dict[str, Any]] = []
+    names: list[str] = []
 
     def train(trial: Trial) -> float:
         seen.append(dict(trial.settings))
+        names.append(trial.name)
         if len(seen) == 3:
             raise RuntimeError("diverged")
         if len(seen) == 6:
@@ -144,10 +148,60 @@ def test_a_search_finds_its_way_and_goes_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_sweep(experiment, open_study(experiment, storage), train, _ignored)
     assert len(seen) == 6
-    run_sweep(experiment, open_study(experiment, storage), train, _ignored)
-    assert len(seen) == 12
+    assert run_sweep(experiment, open_study(experiment, storage), train, _ignored) == []
+    assert len(seen) == 12 + 2
+    assert [seen[2], seen[5]] == seen[6:8]  # what failed and what was stopped is tried again, in its own folder
+    assert names[6:8] == [names[2], names[5]]
     assert all(settings["steps"] == 2 and 1e-4 <= settings["learning_rate"] <= 1 for settings in seen)
     assert len({settings["learning_rate"] for settings in seen}) == 12
+    wanted["search"]["space"]["loss"].append("focal")
+    with pytest.raises(InputError, match="the choices of loss are not those"):
+        run_sweep(Experiment.model_validate(wanted), open_study(experiment, storage), train, _ignored)
+    wanted["search"]["metric"] = "hd95_mm"
+    with pytest.raises(InputError, match="begun with another metric"):
+        open_study(Experiment.model_validate(wanted), storage)
+
+
+def test_a_grid_that_has_grown_trains_what_is_new(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'sweep.db'}"
+    calls: list[str] = []
+
+    def train(trial: Trial) -> float:
+        calls.append(trial.name)
+        return 0.5
+
+    for seeds, new in (([1, 2], 2), ([1, 2, 3], 1), ([2], 0)):
+        part = {"grid": {"loss": ["dice"], "seed": seeds}}
+        experiment = Experiment.model_validate({"experiment": "x", "parts": [part]})
+        calls.clear()
+        assert run_sweep(experiment, open_study(experiment, storage), train, _ignored) == []
+        assert len(calls) == new
+
+
+def test_a_killed_trial_is_taken_up_where_nothing_else_is_left(tmp_path: Path) -> None:
+    experiment = Experiment.model_validate(GRID)
+    storage = f"sqlite:///{tmp_path / 'sweep.db'}"
+    calls: list[str] = []
+    lines: list[str] = []
+
+    def train(trial: Trial) -> float:
+        calls.append(trial.name)
+        return 0.5
+
+    killed = grid_trials(experiment)[0].name
+    study = open_study(experiment, storage)
+    study.enqueue_trial({}, user_attrs={"trial": killed})
+    with pytest.warns(UserWarning, match="supposed to be used with Study.optimize"):
+        study._storage.record_heartbeat(study.ask()._trial_id)
+    assert run_sweep(experiment, study, train, lines.append) == []
+    assert killed not in calls
+    assert f"under way elsewhere, or were killed a short while ago: {killed};" in lines[-1]
+    calls.clear()
+    with contextlib.closing(sqlite3.connect(tmp_path / "sweep.db")) as database, database:
+        database.execute("UPDATE trial_heartbeats SET heartbeat = '2020-01-01 00:00:00'")
+    assert run_sweep(experiment, open_study(experiment, storage), train, lines.append) == []
+    assert calls == [killed]
+    assert "elsewhere" not in lines[-1]
 
 
 def test_values_come_from_finished_runs(tiny_run: Path, tmp_path: Path) -> None:
