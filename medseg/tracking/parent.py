@@ -5,12 +5,10 @@ from __future__ import annotations
 import sys
 
 from medseg.errors import InputError
-from medseg.tracking.search import list_runs
+from medseg.tracking.search import SWEEP_TAG, list_runs
 from medseg.tracking.store import artifact_location, default_uri, make_local, quiet
 
 __all__ = ["parent_run"]
-
-_TAG = "medseg.sweep"
 
 
 def parent_run(experiment: str) -> str | None:
@@ -21,7 +19,7 @@ def parent_run(experiment: str) -> str | None:
     quiet()
     uri = default_uri()
     try:
-        there = list_runs(uri, experiment=experiment, tags={_TAG: experiment})
+        there = list_runs(uri, experiment=experiment, tags={SWEEP_TAG: experiment})
         if there:
             return there[0].id
     except InputError:
@@ -31,7 +29,7 @@ def parent_run(experiment: str) -> str | None:
         client = MlflowClient(uri)
         found = client.get_experiment_by_name(experiment)
         key = found.experiment_id if found else client.create_experiment(experiment, artifact_location(uri))
-        run = client.create_run(key, run_name=experiment, tags={_TAG: experiment})
+        run = client.create_run(key, run_name=experiment, tags={SWEEP_TAG: experiment})
         client.set_terminated(run.info.run_id)
     except Exception as error:  # whatever a store's driver raises
         print(f"Warning: MLflow store {uri}: the sweep's runs are not nested ({error})", file=sys.stderr)

@@ -10,7 +10,9 @@ from typing import Any
 from medseg.errors import InputError
 from medseg.tracking.store import quiet, store_missing
 
-__all__ = ["RunInfo", "fetch_run", "list_runs"]
+__all__ = ["SWEEP_TAG", "RunInfo", "fetch_run", "list_runs"]
+
+SWEEP_TAG = "medseg.sweep"  # of the run that a sweep's are shown below, which has trained nothing itself
 
 _FILES = ("metrics.json", "metrics.jsonl", "config.yaml", "run.json", "plan.yaml")
 
@@ -48,7 +50,8 @@ def list_runs(
     ids: Sequence[str] = (),
     most: int = 1000,
 ) -> list[RunInfo]:
-    """Runs of a store, the newest first.
+    """Runs of a store, the newest first; those that only hold a sweep together are left out, unless ids or tags ask for
+    them.
 
     Args:
         uri: the store.
@@ -74,7 +77,7 @@ def list_runs(
             if not names:
                 raise InputError(f"MLflow store {uri}: no experiment {experiment}")
         wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in (tags or {}).items())
-        found = _all(client, list(names), wanted, most)
+        found = _all(client, list(names), wanted, most, sweeps=bool(ids) or SWEEP_TAG in (tags or {}))
     except (MlflowException, OSError) as error:
         raise InputError(f"MLflow store {uri}: cannot be read ({str(error).splitlines()[0]})") from error
     infos = [_info(run, names[run.info.experiment_id]) for run in found]
@@ -105,12 +108,12 @@ def fetch_run(uri: str, run: RunInfo, folder: Path) -> Path:
     return target
 
 
-def _all(client: Any, experiments: list[str], wanted: str, most: int) -> list[Any]:
+def _all(client: Any, experiments: list[str], wanted: str, most: int, sweeps: bool) -> list[Any]:
     runs: list[Any] = []
     token = None
     while len(runs) < most:
         page = client.search_runs(experiments, wanted, max_results=min(most - len(runs), 1000), page_token=token)
-        runs += page
+        runs += [run for run in page if sweeps or SWEEP_TAG not in run.data.tags]
         token = page.token
         if not token:
             break
@@ -138,5 +141,5 @@ def _only(infos: Sequence[RunInfo], text: str, uri: str) -> RunInfo:
     found = [info for info in infos if info.id.startswith(text)] or [info for info in infos if info.name == text]
     if len(found) != 1:
         what = "no run" if not found else f"{len(found)} runs"
-        raise InputError(f"MLflow store {uri}: {what} with the id or name {text}; medseg runs list names them")
+        raise InputError(f"MLflow store {uri}: {what} with the id or name {text}; medseg runs names them")
     return found[0]
