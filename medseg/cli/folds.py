@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,17 @@ from rich.console import Console
 from medseg.cli.processes import launch
 from medseg.errors import InputError
 
-__all__ = ["launch_fold", "train_folds"]
+__all__ = ["data_folder", "launch_fold", "train_folds"]
 
 
-def train_folds(count: int, output: Path, data: str | None, train: Callable[[dict[str, Any]], None]) -> None:
+def train_folds(count: int, output: Path, data: Path, train: Callable[[dict[str, Any]], None]) -> None:
     """Trains folds 0 to `count` - 1 into `output/fold_K` and collects them. What has finished is not trained again, so
     that the same command goes on where it was stopped; the folds share the plan of the first.
 
     Args:
         count: of folds, as many as the splits have.
         output: of all.
-        data: the cohort's folder; None where an overlay says it.
+        data: the cohort's folder.
         train: runs one training with the overrides given; with a `resume` key it goes on with that run.
 
     Raises:
@@ -33,8 +33,7 @@ def train_folds(count: int, output: Path, data: str | None, train: Callable[[dic
 
     if count < 2:
         raise InputError(f"--folds {count}: expected at least 2; --fold K trains one")
-    if data is not None:
-        _check_count(count, Path(data))
+    _check_count(count, data)
     runs = [output / f"fold_{number}" for number in range(count)]
     console = Console()
     for number, run in enumerate(runs):
@@ -74,6 +73,15 @@ def _without_folds(command: list[str]) -> list[str]:
         at = command.index("--folds")
         return command[:at] + command[at + 2 :]
     return [word for word in command if not word.startswith("--folds=")]
+
+
+def data_folder(files: list[str], overrides: Mapping[str, Any]) -> Path:
+    """`dataset_dir` of a run, which an overlay may give as an expression."""
+    from monai.bundle import ConfigParser
+
+    given = ConfigParser.load_config_files(files) | dict(overrides)
+    parser = ConfigParser({key: given[key] for key in ("imports", "dataset_dir")})
+    return Path(parser.get_parsed_content("dataset_dir"))
 
 
 def _check_count(count: int, data: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from medseg.cli.folds import launch_fold, train_folds
+from medseg.cli.folds import data_folder, launch_fold, train_folds
 from medseg.cli.processes import inside, launch
 from medseg.errors import InputError
 from medseg.share import bundle_folder, overlay_folder
@@ -152,7 +152,7 @@ def train(
         else:
             _run(files, overrides | changes, False)
 
-    train_folds(folds, output, data, of_fold)
+    train_folds(folds, output, data_folder(files, overrides), of_fold)
 
 
 def composed(overlays: dict[str, str | None], extra: list[Path] | tuple[Path, ...] = ()) -> list[str]:
