@@ -52,7 +52,8 @@ def evaluate(
     NIfTI, NRRD and MHA; the two must lie on one grid. A class that only
     one of the two has is missed: Dice 0, HD95 the image's diagonal. A class
     that neither has is undefined, left out of the means and counted. With
-    --split, a run's model is judged on the cases that its training held out.
+    --split, a run's model is judged on the cases that its training held out;
+    of --folds it is the ensemble.
 
     \b
     Example:
@@ -105,13 +106,13 @@ def _files(
 def _run(
     run: Path, split: str, again: bool, data: Path | None, device: str, tolerance: float
 ) -> tuple[Evaluation, list[str]]:
-    from medseg.data.runfile import read_run_file
     from medseg.engine import judge_split, pick_device
+    from medseg.engine.judgement import is_folds, judged_runs
     from medseg.metrics.report import summarise
     from medseg.report.evaluation import Evaluation
 
     found = judge_split(run, split, tolerance_mm=tolerance, again=again, device=pick_device(device), data=data)
-    run_file = read_run_file(run)
+    run_file = judged_runs(run)[0]
     summary = summarise(found.results, intervals=True)
     classes = {value: name for value, name in run_file.classes.items() if value and name != "ignore"}
     evaluation = Evaluation((), classes, found.results, summary, (), found.tolerance_mm)
@@ -122,7 +123,11 @@ def _run(
         how = "for the first time" if times == 1 else f"{times} times by now"
         notes = [f"Test cases judged {how}, which {run / 'test.json'} records"]
         scores = {"test/dice": summary.dice.mean, "test/hd95_mm": summary.hd95_mm.mean}
-        notes += _noted(run_file.tracking, str(times), scores, run / "test.json")
+        if is_folds(run):  # their ensemble has no run of its own in MLflow
+            for fold in judged_runs(run):
+                notes += _noted(fold.tracking, str(times), {}, None)
+        else:
+            notes += _noted(run_file.tracking, str(times), scores, run / "test.json")
     else:
         notes = [f"Recorded on {found.judged[-1]} (judged {times} times in all); --again judges and records anew"]
         if not found.same_model:
@@ -130,14 +135,14 @@ def _run(
     return evaluation, notes
 
 
-def _noted(tracking: Mapping[str, str], times: str, scores: Mapping[str, float], file: Path) -> list[str]:
+def _noted(tracking: Mapping[str, str], times: str, scores: Mapping[str, float], file: Path | None) -> list[str]:
     """Notes the judgement in MLflow, where it would have to be looked for; a store that is away is a warning."""
     from medseg.tracking import annotate
 
     if not tracking.get("run_id"):
         return []
     try:
-        annotate(tracking["uri"], tracking["run_id"], {"test_judged": times}, scores, [file])
+        annotate(tracking["uri"], tracking["run_id"], {"test_judged": times}, scores, [file] if file else [])
     except InputError as error:
         return [f"Warning: {error}"]
     return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from medseg.data.cohort import Cohort
 from medseg.errors import InputError
 from medseg.files import write_text
 
-__all__ = ["RUN_FILE", "RunFile", "read_run_file", "run_file", "write_run_file"]
+__all__ = ["RUN_FILE", "RunFile", "cases_digest", "read_run_file", "run_file", "write_run_file"]
 
 RUN_FILE = "run.json"
 _PARTS = ("labelled", "unlabelled", "validation", "test")
@@ -44,9 +44,14 @@ def run_file(cohort: Cohort, params: Mapping[str, Any], tracking: Mapping[str, s
     """The record of a run on `cohort`. `params` gains the digest of the files that are judged (`validation_digest`):
     runs are comparable where it is equal, whatever they were trained on."""
     cases = {part: getattr(cohort, part) for part in _PARTS}
-    digests = (file_digest(path) for case in cohort.validation for path in (*case.images, case.label) if path)
-    digest = hashlib.sha256(b"".join(digests)).hexdigest()[:16]
-    return RunFile({**params, "validation_digest": digest}, cohort.classes, cases, tracking)
+    known = {**params, "validation_digest": cases_digest(cohort.validation)}
+    return RunFile(known, cohort.classes, cases, tracking)
+
+
+def cases_digest(cases: Iterable[Case]) -> str:
+    """Of the content of images and labels."""
+    digests = (file_digest(path) for case in cases for path in (*case.images, case.label) if path)
+    return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
 
 
 def write_run_file(folder: str | os.PathLike[str], run: RunFile) -> None:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from medseg.data.case import Case
 from medseg.data.layouts import list_cases
-from medseg.data.runfile import read_run_file
+from medseg.data.runfile import RUN_FILE, RunFile, cases_digest, read_run_file
 from medseg.engine.evaluator import VolumeEvaluator, WriteSegmentations
 from medseg.engine.precision import Autocast
 from medseg.errors import InputError
@@ -24,7 +24,7 @@ from medseg.files import write_text
 from medseg.inference import PlannedInferer, VolumeDataset, load_model
 from medseg.metrics.report import ClassResult, as_json, read_results, summarise
 
-__all__ = ["SplitJudgement", "judge_split", "recorded_judgement", "split_cases"]
+__all__ = ["SplitJudgement", "is_folds", "judge_split", "judged_runs", "recorded_judgement", "split_cases"]
 
 _SPLITS = ("validation", "test")
 
@@ -65,7 +65,7 @@ def judge_split(
     there. Segmentations are kept in `predictions/`.
 
     Args:
-        run: the folder of a finished run.
+        run: the folder of a finished run, or of the runs of `--folds`: their ensemble is then judged, on test cases.
         split: "validation" or "test".
         tolerance_mm: of the surface Dice.
         again: judge test cases once more; every time is recorded.
@@ -76,6 +76,8 @@ def judge_split(
         InputError: no finished run, an unknown split or one without cases, or a file that is missing.
     """
     run = Path(run)
+    if split == "validation" and is_folds(run):
+        raise InputError(f"{run}: validation cases of folds are judged already: see cross_validation.json there")
     if split not in _SPLITS:
         raise InputError(f"--split {split}: expected {' or '.join(_SPLITS)}")
     before = recorded_judgement(run) if split == "test" else None
@@ -83,7 +85,7 @@ def judge_split(
         return before
     cases = split_cases(run, split, data)
     model = load_model(run / "model", device)
-    classes = read_run_file(run).classes
+    classes = judged_runs(run)[0].classes
     evaluator = VolumeEvaluator(
         model.network,
         DataLoader(VolumeDataset(cases, model.plan, classes=classes), batch_size=None),
@@ -97,7 +99,7 @@ def judge_split(
     now = time.strftime("%Y-%m-%d %H:%M:%S %z")
     found = SplitJudgement(split, results, (*(before.judged if before else ()), now), tolerance_mm, fresh=True)
     if split == "test":
-        _record(run, found)
+        _record(run, found, cases)
     return found
 
 
@@ -124,10 +126,33 @@ def recorded_judgement(run: str | os.PathLike[str]) -> SplitJudgement | None:
         raise InputError(f"{path}: not a record of judged test cases ({error}); restore it from a backup") from error
 
 
-def _record(run: Path, found: SplitJudgement) -> None:
+def is_folds(run: Path) -> bool:
+    """Whether a folder holds the runs of `--folds` and their ensemble."""
+    return (run / "cross_validation.json").is_file()
+
+
+def judged_runs(run: Path) -> list[RunFile]:
+    """`run.json` of a run; of folds those of all, which have the same test cases.
+
+    Raises:
+        InputError: there is none, it is no such file, or the folds have different test cases.
+    """
+    if not is_folds(run):
+        if not (run / RUN_FILE).exists() and any(run.glob(f"*/{RUN_FILE}")):
+            raise InputError(f"{run}: a folder of several runs; judge them one by one, such as {run}/NAME")
+        return [read_run_file(run)]
+    files = [read_run_file(file.parent) for file in sorted(run.glob(f"fold_*/{RUN_FILE}"))]
+    names = {tuple(case.name for case in file.cases["test"]) for file in files}
+    if len(names) != 1:
+        raise InputError(f"{run}: {len(files)} folds with {len(names)} sets of test cases; expected one set")
+    return files
+
+
+def _record(run: Path, found: SplitJudgement, cases: Sequence[Case]) -> None:
     record: dict[str, Any] = {
         "judged": list(found.judged),
         "model": _digest(run),
+        "data_digest": cases_digest(cases),
         "tolerance_mm": found.tolerance_mm,
         "summary": as_json(summarise(found.results, intervals=True)),
         "cases": as_json(found.results),
@@ -155,7 +180,7 @@ def split_cases(run: Path, split: str, data: str | os.PathLike[str] | None) -> t
     Raises:
         InputError: no run, no such cases, or a file is missing.
     """
-    cases = read_run_file(run).cases[split]
+    cases = judged_runs(run)[0].cases[split]
     if not cases:
         raise InputError(f'{run}: its data has no {split} cases; name them in splits.json under "{split}"')
     if data is not None:

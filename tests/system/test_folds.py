@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import pytest
 import yaml
 
 from medseg.cli.folds import launch_fold
 from medseg.engine.folds import collect_folds
 from medseg.errors import InputError
+from medseg.tracking import list_runs
 
 
 @pytest.fixture
@@ -47,6 +49,12 @@ def test_folds_are_trained_and_collected(medseg: Any, data: Path, tmp_path: Path
     for member in members:
         weights = tmp_path / "cv" / "model" / member / "model.safetensors"
         assert weights.read_bytes() == (tmp_path / "cv" / member / "model" / "model.safetensors").read_bytes()
+    # predict takes them as one network
+    image = next((data / "imagesTr").glob("*.nii.gz"))
+    code, _, err = medseg("predict", tmp_path / "cv" / "model", image, "--output", tmp_path / "out")
+    assert code == 0, err
+    assert nib.load(tmp_path / "out" / image.name).shape == nib.load(image).shape
+    _judge_ensemble(medseg, tmp_path / "cv")
     # what is done is not done again
     before = (tmp_path / "cv" / "fold_0" / "metrics.json").stat().st_mtime_ns
     code, out, err = medseg(*command, "--folds", 2)
@@ -89,6 +97,39 @@ def test_a_command_for_all_folds_becomes_one_for_each(monkeypatch: pytest.Monkey
     with pytest.raises(SystemExit) as end:
         launch_fold(["train"], {"resume": "cv/fold_1"}, 4)
     assert end.value.code == 143
+
+
+def _judge_ensemble(medseg: Any, folder: Path) -> None:
+    """The test cases, which the folds share, are judged once by all of them together."""
+    code, _, err = medseg("evaluate", folder, "--split", "test", "--device", "cpu")
+    assert code == 0, err
+    assert "judged for the first time" in err
+    found = json.loads((folder / "test.json").read_text())
+    runs = [json.loads((folder / f"fold_{number}" / "run.json").read_text()) for number in range(2)]
+    assert list(found["cases"]) == [case["name"] for case in runs[0]["cases"]["test"]]
+    assert len(found["data_digest"]) == 16
+    for run in runs:
+        (tracked,) = list_runs(run["tracking"]["uri"], ids=[run["tracking"]["run_id"]])
+        assert tracked.tags["test_judged"] == "1"
+    code, _, err = medseg("evaluate", folder, "--split", "validation")
+    assert code == 2
+    assert "cross_validation.json" in err
+    (folder / "cross_validation.json").rename(folder / "away.json")
+    code, _, err = medseg("evaluate", folder, "--split", "test", "--again")
+    assert code == 2
+    assert "a folder of several runs" in err
+    (folder / "away.json").rename(folder / "cross_validation.json")
+
+
+def test_folds_of_an_overlay_are_counted(
+    medseg: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDSEG_DATA", str(tmp_path))
+    data.rename(tmp_path / "hippocampus")
+    for given in (("--task", "hippocampus"), ("--set", f"dataset_dir={tmp_path / 'hippocampus'}")):
+        code, _, err = medseg("train", *given, "--steps", 2, "--folds", 3, "--output", tmp_path / "a")
+        assert code == 2
+        assert "--folds 3 asked for, but there are 2" in err
 
 
 def test_folds_that_are_not_there(medseg: Any, data: Path, tmp_path: Path) -> None:

@@ -82,7 +82,8 @@ def test_data_that_moved(medseg: Any, run: Path, tmp_path: Path) -> None:
 def test_wrong_input_is_one_line(medseg: Any, run: Path, tmp_path: Path) -> None:
     for arguments, said in (
         ((run, "--split", "train"), "validation or test"),
-        ((tmp_path, "--split", "test"), "no such file; expected the folder of a run"),
+        ((tmp_path / "x", "--split", "test"), "no such file; expected the folder of a run"),
+        ((tmp_path, "--split", "test"), "a folder of several runs"),
         ((run,), "give REF"),
         ((run, run, "--split", "test"), "leave out REF"),
         ((run, run, "--again"), "--split test"),
