@@ -25,6 +25,8 @@ class PairedDifference:
         mean: of the differences, NaN without a case.
         interval_95: its bootstrap interval.
         p: two-sided, of Wilcoxon's signed-rank test (1945); NaN without a case, 1 where all differences are 0.
+        ranks: which way that test points: the sum of the ranks of positive differences minus that of negative ones. A
+            mean that few cases make may point the other way.
         n: cases.
         detectable: the mean difference that so many cases with this spread would show in four of five tries (normal
             approximation); NaN below two cases.
@@ -33,6 +35,7 @@ class PairedDifference:
     mean: float
     interval_95: tuple[float, float]
     p: float
+    ranks: float
     n: int
     detectable: float
 
@@ -42,12 +45,14 @@ def paired_difference(a: Mapping[str, float], b: Mapping[str, float]) -> PairedD
     cases = sorted(case for case in a.keys() & b.keys() if not (math.isnan(a[case]) or math.isnan(b[case])))
     differences = np.array([a[case] - b[case] for case in cases], np.float64)
     if not cases:
-        return PairedDifference(math.nan, (math.nan, math.nan), math.nan, 0, math.nan)
+        return PairedDifference(math.nan, (math.nan, math.nan), math.nan, 0.0, 0, math.nan)
+    p, ranks = _signed_rank(differences)
     spread = float(differences.std(ddof=1)) if len(cases) > 1 else math.nan
     return PairedDifference(
         mean=float(differences.mean()),
         interval_95=mean_interval(differences.tolist()),
-        p=_signed_rank(differences),
+        p=p,
+        ranks=ranks,
         n=len(cases),
         detectable=_POWER * spread / math.sqrt(len(cases)),
     )
@@ -70,16 +75,19 @@ def smallest_sample(tests: int = 1, level: float = 0.05) -> int:
     return math.ceil(1 + math.log2(tests / level))
 
 
-def _signed_rank(differences: np.ndarray) -> float:
-    """Exact up to 50 cases, also with ties, for which SciPy would go through all 2**n signs one by one."""
+def _signed_rank(differences: np.ndarray) -> tuple[float, float]:
+    """p and the difference of the rank sums. Exact up to 50 cases, also with ties, for which SciPy would go through all
+    2**n signs one by one."""
     from scipy.stats import rankdata, wilcoxon  # takes half a second to import, and training compares nothing
 
     if not differences.any():
-        return 1.0
+        return 1.0, 0.0
     # zeros are ranked and then dropped (Pratt 1959): leaving them out first would overstate what is left
+    ranked = rankdata(np.abs(differences))
+    ranks = float((ranked * np.sign(differences)).sum())
     if len(differences) > _MOST_EXACT:
-        return float(wilcoxon(differences, zero_method="pratt", method="approx").pvalue)
-    doubled = np.rint(2 * rankdata(np.abs(differences))).astype(int)  # ties have halves
+        return float(wilcoxon(differences, zero_method="pratt", method="approx").pvalue), ranks
+    doubled = np.rint(2 * ranked).astype(int)  # ties have halves
     doubled, positive = doubled[differences != 0], differences[differences != 0] > 0
     share = np.zeros(doubled.sum() + 1)  # of the sign assignments that give each sum of positive ranks
     share[0] = 1.0
@@ -87,4 +95,4 @@ def _signed_rank(differences: np.ndarray) -> float:
         share[rank:] = (share[rank:] + share[:-rank]) / 2
         share[:rank] /= 2
     found = int(doubled[positive].sum())
-    return min(1.0, 2 * float(min(share[: found + 1].sum(), share[found:].sum())))
+    return min(1.0, 2 * float(min(share[: found + 1].sum(), share[found:].sum()))), ranks

@@ -41,10 +41,10 @@ def conclusion(difference: Difference, measure: str = "dice", tests: int = 1) ->
 
 
 def verdict(difference: Difference, measure: str) -> str:
-    """ "better", "worse", or "" where the test does not say."""
+    """ "better", "worse", or "" where the test does not say: by its rank sums, whatever the mean."""
     if math.isnan(difference.p_holm) or difference.p_holm > _LEVEL:
         return ""
-    return _direction(difference.primary, measure)
+    return _direction(difference.primary.ranks, measure)
 
 
 def _meaning(difference: Difference, measure: str, tests: int) -> str:
@@ -54,7 +54,7 @@ def _meaning(difference: Difference, measure: str, tests: int) -> str:
     beside = _beside(difference, measure)
     if said:
         caution = "" if difference.seeds > 1 else "; one seed each, and another may turn it round"
-        return f"{said}{f'; {beside}' if beside else ''}{caution}"
+        return f"{said}{_doubt(found)}{f'; {beside}' if beside else ''}{caution}"
     if found.n < needed:
         family = f" among {tests} comparisons" if tests > 1 else ""
         return (
@@ -75,10 +75,20 @@ def _beside(difference: Difference, measure: str) -> str:
             continue
         low, high = other.interval_95
         if low > 0 or high < 0:
-            said.append(f"{_direction(other, name)} {MEASURES[name].label}")
+            said.append(f"{_direction(other.mean, name)} {MEASURES[name].label}")
     return ", ".join(said)
 
 
-def _direction(found: PairedDifference, measure: str) -> str:
+def _doubt(found: PairedDifference) -> str:
+    """What the mean says against the test, which goes by ranks."""
+    low, high = found.interval_95
+    if found.mean * found.ranks < 0:
+        return " in most cases, but the mean points the other way: a few cases differ far more"
+    if low <= 0 <= high:
+        return " in most cases, but the interval of the mean includes 0: a few cases differ far more"
+    return ""
+
+
+def _direction(towards: float, measure: str) -> str:
     higher = MEASURES[measure].better == "higher"
-    return "better" if (found.mean > 0) is higher else "worse"
+    return "better" if (towards > 0) is higher else "worse"
