@@ -35,7 +35,7 @@ ONLY = {
     "metrics": set(),
     "data": {"plan", "files", "errors", "randomness", "ranks"},
     "plan": {"files", "errors"},
-    "report": {"metrics", "data", "plan", "files", "errors"},
+    "report": {"metrics", "data", "plan", "files", "share", "errors"},
 }
 ONLY_IMPORTERS = {"mlflow": {"tracking"}}
 

@@ -15,7 +15,7 @@ from medseg import ranks
 from medseg.data.cohort import Cohort
 from medseg.data.loader import PairedLoader
 from medseg.engine.iteration import Iteration
-from medseg.engine.provenance import short_name
+from medseg.engine.provenance import short_name, shown_loss
 from medseg.engine.trainer import Budget
 from medseg.methods import Progress
 from medseg.plan import Plan
@@ -105,7 +105,7 @@ def _what(
         ("data", f"{cohort.name}: " + ", ".join(f"{len(getattr(cohort, kind))} {kind}" for kind in kinds)),
         ("plan", f"{len(plan.channels)} x {_by(plan.patch_size)} voxels of {_by(plan.spacing)} mm; {classes}"),
         ("patches", f"a step: {', '.join(patches)}" + (f"; in {' x '.join(ways)}" if ways else "")),
-        ("method", f"{short_name(iteration.method)}, loss {short_name(loss)}"),
+        ("method", f"{short_name(iteration.method)}, loss {shown_loss(loss)}"),
         (
             "network",
             f"{len(iteration.students)} x {parameters / 1e6:.2f} million parameters, filters "

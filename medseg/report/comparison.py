@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from medseg.errors import InputError
 from medseg.metrics.measures import MEASURES
 from medseg.metrics.paired import PairedDifference, holm, paired_difference
-from medseg.report.grouping import Group, group_runs, mixed
+from medseg.report.grouping import Group, group_runs
+from medseg.report.mixed import mixed
 from medseg.report.runs import RunRecord
 
 __all__ = ["Comparison", "Difference", "compare"]
@@ -98,27 +99,38 @@ def compare(
             f"{len(runs)} run(s) of one kind ({groups[0].label}); expected runs that differ in method, loss, labels or "
             "another setting"
         )
-    pairs = _pairs(groups, baseline, allow_mixed)
+    pairs, left_out = _pairs(groups, baseline, allow_mixed)
     found = [_difference(a, b, name, measure) for a, b in pairs for name in a.class_names if name in set(b.class_names)]
     corrected = holm([difference.primary.p for difference in found])
     found = [replace(d, p_holm=p) for d, p in zip(found, corrected, strict=True)]
     notes = [f"mixed: {problem}" for problem in problems]
-    return Comparison(tuple(groups), tuple(found), measure, (*notes, *remarks), split, checkpoint)
+    return Comparison(tuple(groups), tuple(found), measure, (*notes, *remarks, *left_out), split, checkpoint)
 
 
-def _pairs(groups: Sequence[Group], baseline: str | None, allow_mixed: bool) -> list[tuple[Group, Group]]:
+def _pairs(
+    groups: Sequence[Group], baseline: str | None, allow_mixed: bool
+) -> tuple[list[tuple[Group, Group]], list[str]]:
+    """Pairs to compare, and remarks on the groups that are in none."""
     strata: dict[str, list[Group]] = defaultdict(list)
     for group in groups:
         strata["" if allow_mixed else group.labels].append(group)
-    chosen = [pair for of_budget in strata.values() for pair in _within(of_budget, baseline)]
-    if baseline is not None and not any(baseline in (b.label, *b.label.split(", ")) for _, b in chosen):
+    chosen: list[tuple[Group, Group]] = []
+    remarks = []
+    for labels, of_budget in strata.items():
+        pairs = list(_within(of_budget, baseline))
+        chosen += pairs
+        if not pairs:
+            why = "nothing" if len(of_budget) == 1 else f"no {baseline}"
+            kinds = "; ".join(group.label for group in of_budget)
+            remarks.append(f"{labels}: {why} to compare with, so left out of the differences: {kinds}")
+    if baseline is not None and not any(_is(baseline, b) for _, b in chosen):
         raise InputError(f"--baseline {baseline}: no such group; there are: {'; '.join(g.label for g in groups)}")
     if not chosen:
         raise InputError(
             f"no two kinds of runs share a label budget ({'; '.join(g.label for g in groups)}): their difference is "
             "that of the labels too; add runs of another method or loss on the same budget, or pass --allow-mixed"
         )
-    return chosen
+    return chosen, remarks
 
 
 def _within(groups: Sequence[Group], baseline: str | None) -> Iterable[tuple[Group, Group]]:
@@ -128,28 +140,33 @@ def _within(groups: Sequence[Group], baseline: str | None) -> Iterable[tuple[Gro
     if baseline is None:
         base = min(groups, key=_usual)
     else:
-        named = [g for g in groups if baseline == g.label or baseline in g.label.split(", ")]
+        exact = [g for g in groups if baseline == g.label or (baseline,) == _without_labels(g)]
+        named = exact or [g for g in groups if _is(baseline, g)]
+        if len(named) > 1:
+            raise InputError(f"--baseline {baseline}: that is {'; '.join(g.label for g in named)}; give one in full")
         if not named:
             return []
         base = named[0]
     return [(group, base) for group in groups if group is not base]
 
 
+def _is(name: str, group: Group) -> bool:
+    return name == group.label or name in group.parts
+
+
+def _without_labels(group: Group) -> tuple[str, ...]:
+    return tuple(part for part in group.parts if part != group.labels)
+
+
 def _usual(group: Group) -> tuple[int, str]:
-    parts = group.label.split(", ")
+    parts = group.parts
     return min((_USUAL.index(part) for part in parts if part in _USUAL), default=len(_USUAL)), group.label
 
 
 def _difference(a: Group, b: Group, class_name: str, measure: str) -> Difference:
     names = [n for n in a.measures(class_name) if n in b.measures(class_name) and MEASURES[n].better is not None]
-    found = {name: paired_difference(_oriented(a, class_name, name), _oriented(b, class_name, name)) for name in names}
+    found = {name: paired_difference(a.errors(class_name, name), b.errors(class_name, name)) for name in names}
     if measure not in found:
         raise InputError(f"--measure {measure}: {a.label} or {b.label} has none; their runs are of an older version")
     primary = found.pop(measure)
     return Difference(a.label, b.label, class_name, primary, math.nan, found, min(a.n_seeds, b.n_seeds))
-
-
-def _oriented(group: Group, class_name: str, name: str) -> Mapping[str, float]:
-    """Signed measures by their size: a volume too large is as wrong as one too small."""
-    values = group.values(class_name, name)
-    return {case: abs(value) for case, value in values.items()} if MEASURES[name].better == "zero" else values

@@ -76,7 +76,7 @@ def label_efficiency(comparison: Comparison) -> Figure | None:
     two budgets."""
     by_method: dict[str, dict[str, Group]] = defaultdict(dict)
     for group in comparison.groups:
-        method = ", ".join(part for part in group.label.split(", ") if part != group.labels) or "method"
+        method = ", ".join(part for part in group.parts if part != group.labels) or "method"
         by_method[method][group.labels] = group
     if len({labels for of_method in by_method.values() for labels in of_method}) < 2:
         return None

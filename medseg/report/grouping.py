@@ -1,4 +1,4 @@
-"""Runs that are repeats of one another, and whether runs may be compared at all."""
+"""Runs that are repeats of one another."""
 
 from __future__ import annotations
 
@@ -7,34 +7,19 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
 
+from medseg.metrics.measures import MEASURES
 from medseg.report.runs import RunRecord
+from medseg.report.settings import Settings, differing, of_method, partition, said
 
-__all__ = ["Group", "group_runs", "mixed"]
+__all__ = ["Group", "group_runs"]
 
-# what differs between repeats, or says where a run lies and not what it is
-_REPEATS = ("seed", "fold")
-_PLACES = (
-    *("imports", "bundle_root", "dataset_dir", "modality", "output_dir", "experiment", "run_name", "cache_dir"),
-    *(
-        "plan_file",
-        "device_name",
-        "workers",
-        "resume",
-        "force",
-        "offline",
-        "register",
-        "parent_run",
-        "handlers",
-        "job",
-        "initialize",
-    ),
-    *("training", "run", "finalize", "config", "record", "train", "validate", "test", "val_interval"),
-)
-# these have names of their own, or are compared apart
-_NAMED = ("method", "loss", "labelled", "steps", "max_minutes")
+_NAMED: Mapping[str, Callable[[RunRecord], str]] = {
+    "method": lambda run: run.method,
+    "loss": lambda run: run.loss,
+    "labels": lambda run: run.labels,
+}
 
 
 @dataclass(frozen=True)
@@ -42,14 +27,19 @@ class Group:
     """Runs that differ in seed or fold alone.
 
     Attributes:
-        label: what tells it from the other groups: "pseudo_label, 9 labels".
+        parts: what tells it from the other groups: "pseudo_label", "9 labels".
         labels: the label budget.
         runs: its members.
     """
 
-    label: str
+    parts: tuple[str, ...]
     labels: str
     runs: tuple[RunRecord, ...]
+
+    @property
+    def label(self) -> str:
+        """The parts as one text."""
+        return ", ".join(self.parts)
 
     @property
     def n_seeds(self) -> int:
@@ -58,13 +48,16 @@ class Group:
 
     @cached_property
     def _table(self) -> dict[str, dict[str, dict[str, float]]]:
-        """class -> measure -> case -> mean over the runs where it is defined."""
+        """class -> measure -> case -> mean over the runs where it is defined; of a signed measure also the mean of the
+        runs' sizes, "|name|": one too large and one too small are not right together."""
         found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
         for run in self.runs:
             for case, results in run.results.items():
                 for result in results:
                     for name, value in result.measures.items():
                         found[result.class_name, name, case].append(value)
+                        if _signed(name):
+                            found[result.class_name, f"|{name}|", case].append(abs(value))
         table: dict[str, dict[str, dict[str, float]]] = {}
         for (class_name, name, case), values in found.items():
             defined = [value for value in values if not math.isnan(value)]
@@ -79,136 +72,97 @@ class Group:
 
     def measures(self, class_name: str) -> list[str]:
         """The measures that the runs have of a class."""
-        return list(self._table[class_name])
+        return [name for name in self._table[class_name] if not name.startswith("|")]
 
     def values(self, class_name: str, measure: str) -> Mapping[str, float]:
         """case -> mean over the runs, NaN where undefined in all."""
         return self._table.get(class_name, {}).get(measure, {})
 
+    def errors(self, class_name: str, measure: str) -> Mapping[str, float]:
+        """As `values`, and of signed measures the mean of the runs' sizes: a volume too large is as wrong as one too
+        small."""
+        return self.values(class_name, f"|{measure}|" if _signed(measure) else measure)
+
     def mean(self, measure: str = "dice") -> float:
-        """Mean over cases, then over classes."""
+        """Mean over cases, then over classes; of signed measures that of the sizes."""
         means = []
         for class_name in self.class_names:
-            defined = [v for v in self.values(class_name, measure).values() if not math.isnan(v)]
+            defined = [v for v in self.errors(class_name, measure).values() if not math.isnan(v)]
             means += [statistics.fmean(defined)] if defined else []
         return statistics.fmean(means) if means else math.nan
+
+
+def _signed(measure: str) -> bool:
+    return measure in MEASURES and MEASURES[measure].better == "zero"
 
 
 def group_runs(runs: Sequence[RunRecord]) -> tuple[list[Group], list[str]]:
     """Groups runs by what differs beside seed and fold.
 
     Returns:
-        The groups, and remarks: settings that differ along with the method or loss, and so are part of the difference.
+        The groups, and remarks: settings that differ along with the method or loss, and so are part of the difference,
+        or with the version of medseg.
     """
-    keys = _differing(runs)
-    named = {"method": _name("method"), "loss": _name("loss"), "labelled": _labels}
-    shown = [name for name, read in named.items() if len({read(run) for run in runs}) > 1] or ["method"]
-    extra: list[str] = []
-    bound: list[str] = []
+    settings = Settings(runs)
+    keys, of_version = differing(runs, settings)
+    varied = [name for name, read in _NAMED.items() if len({read(run) for run in runs}) > 1] or ["method"]
+    telling, along = _telling(runs, keys, settings)
+    groups: dict[tuple[str, ...], list[RunRecord]] = defaultdict(list)
+    for run in runs:
+        names = (read(run) for read in _NAMED.values())
+        groups[(*names, *(settings(run, key) for key in telling))].append(run)
+    bases = [tuple(_NAMED[name](members[0]) for name in varied) for members in groups.values()]
+    found: list[Group] = []
+    for base, members in zip(bases, groups.values(), strict=True):
+        alike = [of[0] for other, of in zip(bases, groups.values(), strict=True) if other == base]
+        parts = [
+            *base,
+            *(said(members[0], key, settings) for key in telling if _unusual(key, members[0], alike, settings)),
+        ]
+        while any(parts == list(group.parts) for group in found):
+            parts.append(members[0].name)  # what differs cannot be said shortly
+        found.append(Group(tuple(parts), members[0].labels, tuple(members)))
+    version = [f"{_few(of_version)}: another with another version of medseg, and not told apart"]
+    return found, [*along, *(version if of_version else [])]
+
+
+def _telling(runs: Sequence[RunRecord], keys: Sequence[str], settings: Settings) -> tuple[list[str], list[str]]:
+    """The keys by which runs of one method, loss and budget are told apart, each saying something that those before it
+    do not; and remarks on the others."""
+    telling: list[str] = []
+    remarks: list[str] = []
+    same: dict[tuple[str, ...], list[RunRecord]] = defaultdict(list)
+    for run in runs:
+        same[tuple(read(run) for read in _NAMED.values())].append(run)
     for key in keys:
-        same = defaultdict(set)
-        for run in runs:
-            same[tuple(read(run) for read in named.values())].add(_value(run, key))
-        (extra if any(len(values) > 1 for values in same.values()) else bound).append(key)
-    groups: dict[str, list[RunRecord]] = defaultdict(list)
-    for run in runs:
-        parts = [named[name](run) for name in shown]
-        parts += [f"{key.removeprefix('method#')}={_value(run, key)}" for key in extra if _value(run, key)]
-        groups[", ".join(parts)].append(run)
-    of_parts = [key for key in bound if key.split("#")[0] not in ("method", "loss")]
-    remarks = [f"{key} differs along with the method or loss" for key in of_parts]
-    return [Group(label, _labels(members[0]), tuple(members)) for label, members in groups.items()], remarks
-
-
-def mixed(runs: Sequence[RunRecord]) -> list[str]:
-    """What differs between runs that should be equal where they are compared; empty where nothing does."""
-    problems = []
-    for what, read in (
-        ("data", lambda run: str(run.params.get("data"))),
-        ("classes", lambda run: ", ".join(dict.fromkeys(r.class_name for of in run.results.values() for r in of))),
-        ("training budget", _budget),
-    ):
-        problem = _different(what, runs, read)
-        problems += [problem] if problem else []
-    if problems:
-        return problems
-    by_fold: dict[str, list[RunRecord]] = defaultdict(list)
-    for run in runs:
-        by_fold[str(run.params.get("fold"))].append(run)
-    for of_fold in by_fold.values():
-        for problem in (
-            _different_sets("judged cases", [(run.name, frozenset(run.results)) for run in of_fold]),
-            _different_sets(
-                "training cases", [(run.name, run.training) for run in of_fold if run.training is not None]
+        ways = [partition(members, partial(_read, settings, key)) for members in same.values()]
+        known = next(
+            (
+                other
+                for other in telling
+                if [partition(members, partial(_read, settings, other)) for members in same.values()] == ways
             ),
-            _different("content of the judged files", of_fold, _digest),
-        ):
-            problems += [problem] if problem else []
-    folds: dict[str, set[str]] = defaultdict(set)
-    for run in runs:
-        folds[f"{_name('method')(run)}, {_name('loss')(run)}, {_labels(run)}"].add(str(run.params.get("fold")))
-    if len({frozenset(found) for found in folds.values()}) > 1:
-        said = "; ".join(f"{label}: {', '.join(sorted(found))}" for label, found in folds.items())
-        problems.append(f"folds ({said})")
-    return problems
+            None,
+        )
+        if all(len(way) == 1 for way in ways):
+            if not (key.startswith("method#") or of_method(runs, key, settings)):
+                remarks.append(f"{key} differs along with the method or loss")
+        elif known is None:
+            telling.append(key)
+        elif not key.startswith((f"{known}#", "plan")):
+            remarks.append(f"{key} differs along with {known}")
+    return telling, remarks
 
 
-def _differing(runs: Sequence[RunRecord]) -> list[str]:
-    """Config keys of which runs have different values; not those of repeats, places and names."""
-    keys = dict.fromkeys(key for run in runs for key in run.config)
-    return [
-        key
-        for key in keys
-        if key.split("#")[0] not in (*_REPEATS, *_PLACES)
-        and not (key in _NAMED or key in ("method#_target_", "loss#_target_"))
-        and len({_value(run, key) for run in runs}) > 1
-    ]
+def _read(settings: Settings, key: str, run: RunRecord) -> str:
+    return settings(run, key)
 
 
-def _value(run: RunRecord, key: str) -> str:
-    """A setting as text; "" where there is none, or only a reference that wires parts together."""
-    value = run.config.get(key)
-    wired = isinstance(value, str) and value.startswith(("@", "$", "medseg."))
-    return "" if value is None or wired else str(value)
-
-
-def _name(part: str) -> Callable[[RunRecord], str]:
-    return lambda run: str(run.params.get(part, "unknown"))
-
-
-def _labels(run: RunRecord) -> str:
-    labelled = run.params.get("labelled")
-    return f"{'all' if labelled is None else labelled} labels"
-
-
-def _budget(run: RunRecord) -> str:
-    minutes, steps = run.params.get("max_minutes"), run.params.get("steps")
-    if minutes is not None and not str(minutes).startswith("$"):
-        return f"{minutes:g} minutes" if isinstance(minutes, int | float) else f"{minutes} minutes"
-    return f"{steps} steps" if steps is not None else "3 minutes"
-
-
-def _digest(run: RunRecord) -> str:
-    return str(run.params.get("validation_digest", ""))
-
-
-def _different(what: str, runs: Sequence[RunRecord], read: Callable[[RunRecord], Any]) -> str:
-    found: dict[str, list[str]] = defaultdict(list)
-    for run in runs:
-        if read(run):
-            found[read(run)].append(run.name)
-    if len(found) < 2:
-        return ""
-    return f"{what} ({'; '.join(f'{value}: {_few(names)}' for value, names in found.items())})"
-
-
-def _different_sets(what: str, sets: Sequence[tuple[str, frozenset[str]]]) -> str:
-    for name, cases in sets[1:]:
-        first, own = sets[0][1] - cases, cases - sets[0][1]
-        if first or own:
-            only = f"only {sets[0][0]} has {_few(sorted(first))}" if first else f"only {name} has {_few(sorted(own))}"
-            return f"{what} ({only})"
-    return ""
+def _unusual(key: str, run: RunRecord, alike: Sequence[RunRecord], settings: Settings) -> bool:
+    """Whether a setting is said: not where there is none, nor where most of three groups or more have it."""
+    values = [settings(other, key) for other in alike]
+    own = settings(run, key)
+    return bool(own) and not (len(values) > 2 and 2 * values.count(own) > len(values))
 
 
 def _few(names: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 from medseg.data.runfile import RUN_FILE
 from medseg.errors import InputError
 from medseg.metrics.report import ClassResult, read_results
+from medseg.report.configs import flat, loss_name, short_name
 
 __all__ = ["RunRecord", "find_runs", "read_history", "read_run"]
 
@@ -27,7 +27,10 @@ class RunRecord:
         name: the folder's.
         folder: of the run.
         config: the composed config by flat keys, `method#threshold`.
-        params: method, loss, labelled, seed, fold, steps, max_minutes, and what else `run.json` says.
+        params: method, labelled, seed, fold, steps, max_minutes, and what else `run.json` says; loss, as `loss_name`
+            calls it.
+        plan: `plan.yaml` by flat keys below `plan.yaml#`; empty where there is none.
+        digest: of the files of the cases judged, "" where an older run does not say.
         training: names of the cases trained on, with and without label; None where an older run does not say.
         results: of the checkpoint and split asked for, by case.
         history: rows of `metrics.jsonl`.
@@ -39,11 +42,29 @@ class RunRecord:
     folder: Path
     config: Mapping[str, Any]
     params: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    digest: str
     training: frozenset[str] | None
     results: Mapping[str, Sequence[ClassResult]]
     history: tuple[Mapping[str, Any], ...]
     seconds: float
     steps: int
+
+    @property
+    def method(self) -> str:
+        """Its name."""
+        return str(self.params.get("method", "unknown"))
+
+    @property
+    def loss(self) -> str:
+        """Its name."""
+        return str(self.params.get("loss", "unknown"))
+
+    @property
+    def labels(self) -> str:
+        """The label budget: "9 labels"."""
+        labelled = self.params.get("labelled")
+        return f"{'all' if labelled is None else labelled} labels"
 
 
 def find_runs(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
@@ -82,8 +103,10 @@ def read_run(folder: str | os.PathLike[str], split: str = "validation", checkpoi
     config = _config(folder / "config.yaml")
     run = _json(folder / RUN_FILE, "") if (folder / RUN_FILE).exists() else {}
     if split == "test":
-        cases = _json(folder / "test.json", f"judge it: medseg evaluate {folder} --split test").get("cases", 0)
+        judged = _json(folder / "test.json", f"judge it: medseg evaluate {folder} --split test")
+        cases, digest = judged.get("cases", 0), judged.get("data_digest", "")
     else:
+        digest = run.get("params", {}).get("validation_digest", "")
         cases = metrics.get(split, {}).get(checkpoint, {}).get("cases", 0)
     try:
         results = read_results(cases)
@@ -95,7 +118,9 @@ def read_run(folder: str | os.PathLike[str], split: str = "validation", checkpoi
         name=folder.resolve().name,
         folder=folder,
         config=flat(config),
-        params=_params(config) | run.get("params", {}),
+        params=_params(config) | run.get("params", {}) | {"loss": loss_name(config.get("loss"))},
+        plan=_plan(folder / "plan.yaml"),
+        digest=str(digest),
         training=training,
         results=results,
         history=read_history(folder),
@@ -118,28 +143,20 @@ def read_history(folder: str | os.PathLike[str]) -> tuple[Mapping[str, Any], ...
     return tuple(row for row in rows if isinstance(row, dict))
 
 
-def flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by `#`, as overrides are written."""
-    if not isinstance(values, Mapping):
-        return {prefix: values}
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{prefix}#{key}" if prefix else str(key))
-    return found
+def _plan(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    content = _config(path)
+    channels = content.get("channels")
+    return flat({"plan.yaml": content | {"channels": dict(enumerate(channels if isinstance(channels, list) else ()))}})
 
 
 def _params(config: Mapping[str, Any]) -> dict[str, Any]:
     """What older runs, which have no run.json, are known by."""
     known = {key: config.get(key) for key in ("labelled", "seed", "fold", "steps", "max_minutes")}
-    for part in ("method", "loss"):
-        target = config.get(part, {}).get("_target_", "unknown") if isinstance(config.get(part), Mapping) else "unknown"
-        known[part] = _short(target.rpartition(".")[2])
+    method = config.get("method")
+    known["method"] = short_name(method.get("_target_", "unknown")) if isinstance(method, Mapping) else "unknown"
     return known | {"data": Path(str(config.get("dataset_dir"))).name}
-
-
-def _short(name: str) -> str:
-    """`DiceCELoss` is "dice_ce", as overlays are named."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name.removesuffix("Loss")).lower()
 
 
 def _json(path: Path, hint: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from medseg.errors import InputError
 from medseg.report.comparison import compare
 from medseg.report.comparison_figures import FIGURES
 from medseg.report.comparison_files import write_comparison
-from medseg.report.conclusions import conclusions
+from medseg.report.conclusions import conclusions, verdict
 from medseg.report.runs import find_runs, read_history, read_run
 
 MakeRun = Callable[..., Path]
@@ -54,14 +55,14 @@ def test_seeds_are_averaged_then_cases_paired(make_run: MakeRun) -> None:
 
 def test_what_cannot_be_shown_is_said(make_run: MakeRun) -> None:
     few = dict(list(BASE.items())[:5])
-    found = _compare(make_run("a", few), make_run("b", {c: v - 0.3 for c, v in few.items()}, loss="TverskyLoss"))
+    found = _compare(make_run("a", few), make_run("b", {c: v - 0.3 for c, v in few.items()}, loss="JaccardLoss"))
     (sentence,) = conclusions(found)
-    assert sentence.startswith("tversky - dice_ce (organ): Dice -0.300")
+    assert sentence.startswith("jaccard - dice_ce (organ): Dice -0.300")
     assert "5 cases cannot show a difference of any size" in sentence
     assert "from 6 cases on" in sentence
-    none = _compare(make_run("c", _moved(0, 0)), make_run("d", _moved(0), loss="TverskyLoss"))
+    none = _compare(make_run("c", _moved(0, 0)), make_run("d", _moved(0), loss="JaccardLoss"))
     assert "no difference shown; 12 cases that vary like these would show one of 0.0" in conclusions(none)[0]
-    one = _compare(make_run("e", _moved(0, 0)), make_run("f", _moved(0.1), loss="TverskyLoss"))
+    one = _compare(make_run("e", _moved(0, 0)), make_run("f", _moved(0.1), loss="JaccardLoss"))
     assert conclusions(one)[0].endswith("one seed each, and another may turn it round")
 
 
@@ -102,11 +103,56 @@ def test_label_budgets_are_compared_within(make_run: MakeRun) -> None:
     assert len(_compare(folders[0], folders[2], allow_mixed=True).differences) == 1
 
 
+def test_what_a_baseline_leaves_out_is_said(make_run: MakeRun) -> None:
+    folders = [
+        make_run(f"{method}{labels}", _moved(0.01), method, labelled=labels)
+        for method, labels in (("Supervised", 4), ("PseudoLabel", 4), ("PseudoLabel", 8), ("MeanTeacher", 8))
+    ]
+    found = _compare(*folders, baseline="supervised")
+    assert [(d.a, d.b) for d in found.differences] == [("pseudo_label, 4 labels", "supervised, 4 labels")]
+    assert found.remarks == (
+        "8 labels: no supervised to compare with, so left out of the differences: pseudo_label, 8 labels; "
+        "mean_teacher, 8 labels",
+    )
+    rates = [make_run(f"lr{rate}", _moved(0.01), learning_rate=rate) for rate in (0.1, 0.2)]
+    with pytest.raises(InputError, match="give one in full"):
+        _compare(*rates, baseline="supervised")
+    assert _compare(*rates, baseline="supervised, learning_rate=0.2").differences[0].b.endswith("0.2")
+
+
+def test_the_test_says_which_way_and_the_mean_may_disagree(make_run: MakeRun) -> None:
+    """24 cases a little better and one far worse: the ranks say better, the mean says worse."""
+    base = {f"{i:02}": 0.6 for i in range(25)}
+    mostly = {case: value + 0.01 for case, value in base.items()} | {"24": 0.1}
+    found = _compare(make_run("a", base), make_run("b", mostly, loss="JaccardLoss"))
+    (difference,) = found.differences
+    assert difference.primary.mean < 0 < difference.primary.ranks
+    assert verdict(difference, "dice") == "better"
+    (sentence,) = conclusions(found)
+    assert "Dice -0.010" in sentence
+    assert "25 cases, 1 seed: better in most cases, but the mean points the other way" in sentence
+    halved = {case: value + 0.01 for case, value in base.items()} | {"24": 0.4}
+    (sentence,) = conclusions(_compare(make_run("c", base), make_run("d", halved, loss="JaccardLoss")))
+    assert "better in most cases, but the interval of the mean includes 0" in sentence
+
+
+def test_test_cases_are_compared_by_their_content(make_run: MakeRun) -> None:
+    folders = [make_run("a", BASE), make_run("b", _moved(0.1), loss="JaccardLoss")]
+    for folder, digest in zip(folders, ("one", "two"), strict=True):
+        cases = json.loads((folder / "metrics.json").read_text())["validation"]["last"]["cases"]
+        (folder / "test.json").write_text(json.dumps({"cases": cases, "data_digest": digest}))
+        known = {"validation_digest": "equal", "data": "set", "labelled": 4}
+        (folder / "run.json").write_text(json.dumps({"params": known}))
+    assert compare([read_run(folder) for folder in folders]).differences
+    with pytest.raises(InputError, match=r"content of the judged files \(one: a; two: b\)"):
+        compare([read_run(folder, "test") for folder in folders], split="test")
+
+
 def test_many_groups_have_a_baseline_and_holm_counts_all(make_run: MakeRun) -> None:
-    losses = ("DiceCELoss", "TverskyLoss", "FocalLoss", "BoundaryLoss")
+    losses = ("DiceCELoss", "JaccardLoss", "FocalLoss", "BoundaryLoss")
     folders = [make_run(loss, _moved(0.02 * i), loss=loss) for i, loss in enumerate(losses)]
     found = _compare(*folders)
-    assert [(d.a, d.b) for d in found.differences] == [(n, "dice_ce") for n in ("tversky", "focal", "boundary")]
+    assert [(d.a, d.b) for d in found.differences] == [(n, "dice_ce") for n in ("jaccard", "focal", "boundary")]
     assert [d.p_holm for d in found.differences] == pytest.approx([3 * 2 / 2**12] * 3)
     assert {d.b for d in _compare(*folders, baseline="focal").differences} == {"focal"}
     with pytest.raises(InputError, match="no such group"):
