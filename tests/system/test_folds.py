@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +68,18 @@ def test_folds_are_trained_and_collected(medseg: Any, data: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_folds_are_trained_by_several_processes_each(medseg: Any, data: Path, tmp_path: Path) -> None:
+def test_folds_are_trained_by_several_processes_each(data: Path, tmp_path: Path) -> None:
     small = ("--method", "supervised", "--network", "small", "--set", "val_interval=2", "--device", "cpu")
-    command = ("train", "--data", data, *small, "--steps", 2, "--output", tmp_path / "cv", "--processes", 2)
-    code, out, err = medseg(*command, "--folds", 2)
-    assert code == 0, err
-    assert out.count("cross-validation, 2 folds: 2 cases") == 1
+    words = ("train", "--data", data, *small, "--steps", 2, "--output", "cv", "--processes", 2, "--folds", 2)
+    command = [
+        sys.executable,
+        "-m",
+        "medseg",
+        *map(str, words),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("cross-validation, 2 folds: 2 cases") == 1
     for number in range(2):
         params = json.loads((tmp_path / "cv" / f"fold_{number}" / "run.json").read_text())["params"]
         assert (params["fold"], params["processes"]) == (number, 2)
