@@ -186,7 +186,7 @@ class TestEveryMethod:
         before = copy.deepcopy(iteration.state_dict())
         run(copy.deepcopy(iteration), [raw_batch(0), raw_batch(1)])
         for key, state in iteration.state_dict().items():
-            if key != "optimizer":
+            if not key.startswith("optimizer"):
                 assert same(state, before[key])
 
     def test_a_run_is_repeatable(self, name: str, small_plan: Build) -> None:
