@@ -59,6 +59,9 @@ def make_local(uri: str) -> None:
         os.link(temporary, path)  # not renamed: another run may have made it meanwhile, and be in it
     except FileExistsError:
         pass
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -25,16 +25,6 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def model(small_plan: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of random weights: what it says matters to none of these tests."""
-    from medseg.inference import save_model
-    from medseg.networks import planned_unet
-
-    plan = small_plan(classes={0: "background", 1: "liver", 2: "liver tumour"})
-    return save_model(tmp_path_factory.mktemp("model"), planned_unet(plan, seed=3).state_dict(), plan)
-
-
 def _save(path: str | Path, seed: int = 0, shape: tuple[int, ...] = (12, 10, 9)) -> Path:
     path = Path(path)
     path.parent.mkdir(exist_ok=True)

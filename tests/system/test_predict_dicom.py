@@ -22,16 +22,6 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def model(small_plan: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of random weights: what it says matters to none of these tests."""
-    from medseg.inference import save_model
-    from medseg.networks import planned_unet
-
-    plan = small_plan(classes={0: "background", 1: "liver", 2: "liver tumour"})
-    return save_model(tmp_path_factory.mktemp("model"), planned_unet(plan, seed=3).state_dict(), plan)
-
-
 def test_a_tree_of_dicom_series(medseg: Any, model: Path, save_dicom: Any) -> None:
     array = np.random.default_rng(0).integers(0, 2000, (9, 8, 10)).astype(np.int16)
     save_dicom(Path("pacs/patient 1/ct"), array)

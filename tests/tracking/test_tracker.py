@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -12,8 +13,9 @@ from typing import Any
 import pytest
 
 from medseg.errors import InputError
-from medseg.tracking import Tracker, default_uri, store_problem, sync_run
+from medseg.tracking import Tracker, default_uri, list_runs, store_problem, sync_run
 from medseg.tracking.delivery import Delivery
+from medseg.tracking.store import make_local
 
 
 @pytest.fixture(scope="module")
@@ -89,15 +91,16 @@ def test_every_run_has_its_own_id_beside_unfinished_ones(uri: str, tmp_path: Pat
     assert [_run(uri, i).info.status for i in ids] == ["FAILED", "KILLED"]
 
 
+def _stopped(_: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_run_that_is_stopped_when_it_begins_is_remembered(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped(_: Any) -> None:
-        raise KeyboardInterrupt
-
     first = Tracker(tmp_path, "first", uri)
     with monkeypatch.context() as patch:
-        patch.setattr(Delivery, "send", stopped)
+        patch.setattr(Delivery, "send", _stopped)
         with pytest.raises(KeyboardInterrupt):
             first.start({})
     second = Tracker(tmp_path, "first", uri)
@@ -111,12 +114,9 @@ def test_a_store_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
 
     uri = f"sqlite:///{tmp_path / 'mlruns.db'}"
 
-    def stopped(_: Any) -> None:
-        raise KeyboardInterrupt
-
     tracker = Tracker(tmp_path, "first", uri)
     with monkeypatch.context() as patch:
-        patch.setattr(utils, "_upgrade_db", stopped)
+        patch.setattr(utils, "_upgrade_db", _stopped)
         with pytest.raises(KeyboardInterrupt):
             tracker.start({})
     assert tracker.finish("KILLED") == ""
@@ -252,3 +252,14 @@ def test_the_default_store_is_one_for_all_runs_of_a_folder(tmp_path: Path, monke
     assert store_problem() == (default_uri(), "")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking")
     assert default_uri() == "http://tracking"
+
+
+def test_a_store_is_made_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    uri = f"sqlite:///{tmp_path / 'mlruns.db'}"
+    make_local(uri)
+    assert [path.name for path in tmp_path.iterdir()] == ["mlruns.db"]
+    assert list_runs(uri) == []
