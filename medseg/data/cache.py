@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from medseg import ranks
-from medseg.data.case import load_soft_labels
-from medseg.data.cohort import Case, load_case
-from medseg.data.digests import DigestIndex, file_digest
+from medseg.data.case import Case, load_case, load_soft_labels
+from medseg.data.digests import INDEX, DigestIndex, file_digest
 from medseg.data.entries import Entry, one_at_a_time, read_entry, write_entry
 from medseg.data.preparing import prepare_all
 from medseg.data.preprocess import labels_to_grid, plan_grid, prepare_body, soft_to_grid
@@ -32,7 +31,7 @@ from medseg.errors import InputError
 from medseg.files import make_folder
 from medseg.plan import Plan
 
-__all__ = ["IGNORE", "CaseCache", "PreparedCase", "file_digest"]
+__all__ = ["IGNORE", "CaseCache", "PreparedCase"]
 
 _VERSION = 3  # part of every key: raise it when preparation changes, so that nothing stale is served
 
@@ -85,7 +84,7 @@ class CaseCache:
         self.folder = Path(folder)
         self.plan = plan
         self.classes = classes
-        self.digests = DigestIndex(self.folder / "digests.txt")
+        self.digests = DigestIndex(self.folder / INDEX)
 
     def prepare(self, cases: Sequence[Case]) -> list[PreparedCase]:
         """The cases, each prepared now if it is not in the cache yet; many of them by several processes. The processes

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.data.description import IGNORE_NAME
+from medseg.data.geometry import Geometry
 from medseg.data.resample import overlap, resampled
 from medseg.data.soft import background_first, read_soft_labels
 from medseg.data.stacked import read_stack
-from medseg.data.volume import Geometry, Volume, read_geometry, read_labels, read_volume
+from medseg.data.volume import Volume, read_geometry, read_labels, read_volume
 from medseg.errors import InputError
 
 __all__ = [
@@ -59,6 +60,11 @@ class Case:
     def stacked(self) -> bool:
         """Whether one file holds all channels."""
         return len(self.images) > 1 and len(set(self.images)) == 1
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The images and, where there is one, the label."""
+        return self.images if self.label is None else (*self.images, self.label)
 
     def geometry(self) -> Geometry:
         """The grid of the first channel, from its header (see `read_geometry`)."""
@@ -123,9 +129,9 @@ def load_labels(case: Case, geometry: Geometry, classes: Mapping[int, str]) -> N
         likely = background_first(load_soft_labels(case, geometry, classes)).argmax(0)
         return np.array(sorted(classes), np.int16)[likely]
     label = read_labels(case.label)
-    if difference := label.geometry.difference(geometry):
-        raise InputError(f"{label.path}: not on the grid of {case.images[0]}: {difference}; resample it onto that grid")
-    _refuse(label_problem(label, classes))
+    for problem in (grid_problem(label, geometry, case.images[0]), label_problem(label, classes)):
+        if problem:
+            raise InputError(problem)
     return _only(case.annotated, label.array, classes)
 
 
@@ -170,12 +176,12 @@ def channel_remark(volume: Volume, first: Volume) -> str | None:
     return f"{volume.path}: resampled linearly onto the grid of {first.path}{covers} ({difference})"
 
 
-def grid_problem(volume: Volume, image: Volume) -> str | None:
-    """How the grid of a volume differs from that of the image that it belongs to; None where it does not."""
-    difference = volume.geometry.difference(image.geometry)
+def grid_problem(volume: Volume, geometry: Geometry, image: Path) -> str | None:
+    """How the grid of a volume differs from the `geometry` of the image that it belongs to; None where it does not."""
+    difference = volume.geometry.difference(geometry)
     if difference is None:
         return None
-    return f"{volume.path}: not on the grid of {image.path}: {difference}; resample it onto that grid"
+    return f"{volume.path}: not on the grid of {image}: {difference}; resample it onto that grid"
 
 
 def label_problem(label: Volume, classes: Collection[int]) -> str | None:
@@ -196,8 +202,3 @@ def label_problem(label: Volume, classes: Collection[int]) -> str | None:
 def _say(remark: str) -> None:
     """Logs it, the first time."""
     _log.warning(remark)
-
-
-def _refuse(problem: str | None) -> None:
-    if problem:
-        raise InputError(problem)

@@ -14,7 +14,7 @@ from nibabel.orientations import apply_orientation, io_orientation
 from medseg.data.case import Case, channel_remark, grid_problem, label_problem, read_images
 from medseg.data.description import IGNORE_NAME
 from medseg.data.findings import CaseFacts, Finding, Severity
-from medseg.data.soft import read_soft_labels
+from medseg.data.soft import background_first, read_soft_labels
 from medseg.data.volume import Volume, read_labels, read_volume
 from medseg.errors import InputError
 
@@ -32,14 +32,13 @@ class CheckedCase:
     digests: tuple[str | None, ...]
 
 
-def check_case(role: str, case: Case, classes: Mapping[int, str] | None, soft: bool = False) -> CheckedCase:
+def check_case(role: str, case: Case, classes: Mapping[int, str] | None) -> CheckedCase:
     """Reads all files of a case, and says everything that is wrong with them.
 
     Args:
         role: of the case: labelled, unlabelled, validation or test.
         case: the files.
         classes: names by label value; None where they are not known.
-        soft: whether labels are probabilities.
     """
     findings: list[Finding] = []
 
@@ -74,7 +73,7 @@ def check_case(role: str, case: Case, classes: Mapping[int, str] | None, soft: b
     values: tuple[int, ...] | None = None
     if case.label:
         try:
-            values, label_findings = _soft(case, first, classes) if soft else _label(case, first, classes)
+            values, label_findings = _soft(case, first, classes) if case.soft else _label(case, first, classes)
             findings += label_findings
         except InputError as error:
             found("error", error, case.label)
@@ -115,7 +114,7 @@ def _label(
     assert case.label is not None
     label = read_labels(case.label)
     values = _values(label.array)
-    problems = [grid_problem(label, first)] if first else []
+    problems = [grid_problem(label, first.geometry, first.path)] if first else []
     if classes is not None:
         problems.append(label_problem(label, classes))
     findings = [Finding.of("error", case.name, problem, case.label) for problem in problems if problem]
@@ -140,7 +139,7 @@ def _soft(
     if first is None:
         return None, []  # without an image there is no grid to compare with
     shares = read_soft_labels(case.label, first.geometry, len(classes) if classes else None)
-    values = tuple(index for index, share in enumerate((1 - shares.sum(axis=0), *shares)) if share.max() >= 0.5)
+    values = tuple(index for index, share in enumerate(background_first(shares)) if share.max() >= 0.5)
     empty = Finding("warning", case.name, str(case.label), "empty, no class reaches a half", "correct it")
     return values, [empty] if set(values) <= {0} else []
 

@@ -11,12 +11,12 @@ from medseg.data.case import Case
 from medseg.data.case_check import CheckedCase, check_case
 from medseg.data.cohort import named_by_values
 from medseg.data.cohort_check import Places, absent_classes, doubles, extreme_spacings, orientation_mix, torn
-from medseg.data.findings import CaseFacts, Finding, Findings
+from medseg.data.findings import Finding, Findings
 from medseg.data.layouts import Listing, list_cases
 from medseg.data.splits import Split, list_folds, split_cases
 from medseg.errors import InputError
 
-__all__ = ["CaseFacts", "Finding", "Findings", "check_data"]
+__all__ = ["check_data"]
 
 
 def check_data(
@@ -54,9 +54,7 @@ def check_data(
         on_case(0, len(everything))
     with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 8)) as pool:
         # reading, inflating and hashing leave the interpreter's lock
-        jobs = pool.map(
-            lambda case: check_case(roles.get(case.name, "outside"), case, listing.classes, listing.soft), everything
-        )
+        jobs = pool.map(lambda case: check_case(roles.get(case.name, "outside"), case, listing.classes), everything)
         for found in jobs:
             checked.append(found)
             if on_case:

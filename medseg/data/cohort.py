@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.data.case import Case, load_case
+from medseg.data.case import Case
 from medseg.data.corrected import with_labels
 from medseg.data.layouts import Listing, list_cases
 from medseg.data.splits import choose_labelled, split_cases, torn_groups
@@ -18,7 +18,7 @@ from medseg.data.volume import read_geometry, read_labels
 from medseg.errors import InputError
 from medseg.plan import Region
 
-__all__ = ["Case", "Cohort", "load_case", "load_cohort", "named_by_values"]
+__all__ = ["Case", "Cohort", "load_cohort", "named_by_values"]
 
 _log = logging.getLogger(__name__)
 
@@ -73,10 +73,10 @@ def load_cohort(
         labelled: how many training cases have labels that may be read (see `choose_labelled`), or "all".
         seed: of what is drawn.
         modality: of all channels, or of each with commas ("CT,PET"); replaces that of dataset.json.
-        corrected: a folder of labels NAME.nii.gz (.nii, .nrrd, .mha, .mhd) for training cases outside the budget, such
-            as the pseudo-labels of `medseg suggest` after correction: these cases count as labelled.
         fold: train and validate by this fold of the splits, from 0; a budget is then drawn from the fold's own
             training cases. None: by the split itself.
+        corrected: a folder of labels NAME.nii.gz (.nii, .nrrd, .mha, .mhd) for training cases outside the budget, such
+            as the pseudo-labels of `medseg suggest` after correction: these cases count as labelled.
         skip_bad: leaves out training cases of which a file is missing or an image has no readable header, with a
             warning; headers are opened for that.
 

@@ -11,11 +11,11 @@ import SimpleITK as sitk
 from numpy.typing import DTypeLike, NDArray
 
 from medseg.data.geometry import Geometry
+from medseg.data.itk import LPS_TO_RAS, itk_message
 from medseg.errors import InputError
 
-__all__ = ["dicom_files", "is_dicom_series", "read_dicom", "read_dicom_geometry"]
+__all__ = ["dicom_files", "read_dicom", "read_dicom_geometry", "series_description"]
 
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Of the distance between slices: scanners round positions to 0.01 mm; a missing slice is a whole distance.
 _UNEVEN = 0.05
 
@@ -28,11 +28,6 @@ class _Slice:
     thickness: float
     position: NDArray[np.float64]
     direction: NDArray[np.float64]
-
-
-def is_dicom_series(folder: Path) -> bool:
-    """Whether the folder itself (not one below it) holds DICOM images."""
-    return folder.is_dir() and bool(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
 
 
 def dicom_files(folder: Path) -> tuple[Path, ...]:
@@ -48,7 +43,10 @@ def dicom_files(folder: Path) -> tuple[Path, ...]:
         )
     files = {uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid) for uid in series}
     if len(series) > 1:
-        said = ", ".join(f"'{_description(names[0])}' ({len(names)} files, {uid})" for uid, names in files.items())
+        said = ", ".join(
+            f"'{series_description(names[0]) or 'no description'}' ({len(names)} files, {uid})"
+            for uid, names in files.items()
+        )
         raise InputError(f"{folder}: {len(series)} DICOM series: {said}; put each into a folder of its own")
     return tuple(sorted(Path(name) for name in files[series[0]]))
 
@@ -74,7 +72,7 @@ def read_dicom(folder: Path, dtype: DTypeLike | None) -> tuple[NDArray[Any], Geo
     try:
         stored = sitk.GetArrayFromImage(reader.Execute())
     except RuntimeError as error:
-        raise InputError(f"{folder}: the DICOM series cannot be read ({_line(error)}); export it again") from error
+        raise InputError(f"{folder}: the DICOM series cannot be read ({itk_message(error)}); export it again") from error
     return np.asarray(stored.reshape(geometry.shape[::-1]).transpose(), dtype=dtype), geometry
 
 
@@ -92,7 +90,7 @@ def _slice(file: Path) -> _Slice:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise InputError(f"{file}: not readable as DICOM ({_line(error)}); export it again") from error
+        raise InputError(f"{file}: not readable as DICOM ({itk_message(error)}); export it again") from error
     if reader.GetNumberOfComponents() != 1:
         raise InputError(f"{file}: a colour image, expected one number a voxel; leave it out")
     size = reader.GetSize()
@@ -124,7 +122,7 @@ def _geometry(folder: Path, slices: list[_Slice]) -> Geometry:
     if len(slices) > 1:
         _refuse_uneven(folder, slices)
         affine[:3, 2] = (last.position - first.position) / (len(slices) - 1)
-    return Geometry((*first.size, len(slices)), _LPS_TO_RAS @ affine)
+    return Geometry((*first.size, len(slices)), LPS_TO_RAS @ affine)
 
 
 def _refuse_uneven(folder: Path, slices: list[_Slice]) -> None:
@@ -149,13 +147,13 @@ def _refuse_uneven(folder: Path, slices: list[_Slice]) -> None:
         )
 
 
-def _description(file: str) -> str:
+def series_description(file: str | Path) -> str:
+    """What the series of a slice is called; "" where its header does not say, or cannot be read."""
     reader = sitk.ImageFileReader()
-    reader.SetFileName(file)
-    reader.ReadImageInformation()
-    return str(reader.GetMetaData("0008|103e")).strip() if reader.HasMetaDataKey("0008|103e") else "no description"
-
-
-def _line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].rsplit("): ", 1)[-1].removeprefix("sitk::ERROR: ") if lines else type(error).__name__
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(file))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:  # reading the series will say what is wrong with it
+        return ""
+    return str(reader.GetMetaData("0008|103e")).strip() if reader.HasMetaDataKey("0008|103e") else ""

@@ -14,7 +14,10 @@ from typing import Any
 from medseg.data.volume import volume_files
 from medseg.errors import InputError
 
-__all__ = ["DigestIndex", "file_digest"]
+__all__ = ["INDEX", "DigestIndex", "file_digest"]
+
+INDEX = "digests.txt"
+"""The name of an index in a cache folder."""
 
 _Stamp = tuple[int, int, int, int, int]
 _SETTLED_NS = 2_000_000_000  # a file changed within the clock's coarsest tick after it was read would look unchanged

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
+import psutil
+
 from medseg.data.decathlon_channels import split_channels
 from medseg.data.layouts import list_cases
 from medseg.errors import InputError, nearest
@@ -143,7 +145,7 @@ def _unpack(archive: Path, folder: Path, name: str) -> None:
     except (ValueError, tarfile.TarError, EOFError) as error:
         raise InputError(f"{archive.name}: not unpacked ({error}); it is no safe archive of {name}") from error
     for case in listing.cases:
-        for path in (*case.images, *([case.label] if case.label else [])):
+        for path in case.files:
             if not path.is_file():
                 raise InputError(f"{archive.name}: {path.relative_to(folder)} is missing in it; download it again")
 
@@ -178,15 +180,5 @@ def _clear_leftovers(folder: Path, name: str) -> None:
     start = f".{name}.{socket.gethostname()}."
     for path in folder.glob(f"{start}*"):
         pid = path.name.removeprefix(start).partition(".")[0]
-        if pid.isdecimal() and not _runs(int(pid)):
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from medseg.data.digests import INDEX
 from medseg.data.entries import RECORD
 from medseg.errors import InputError
 
@@ -14,7 +15,6 @@ __all__ = ["CacheContent", "cache_content", "clear_cache"]
 
 _FILE = re.compile(r"(?P<key>[0-9a-f]{32})(\.[a-z]+\.npy|\.record|\.lock)")
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.tmp\.[0-9a-f]{32}\..*")
-_DIGESTS = "digests.txt"
 _ABANDONED = 86_400.0  # seconds: a temporary file, or an array without a record, that no process writes any more
 
 
@@ -53,7 +53,7 @@ def clear_cache(folder: Path, older_than: float = 0) -> CacheContent:
             if of in chosen or (of not in records and _age(path) > _ABANDONED):
                 path.unlink(missing_ok=True)
         if not older_than:
-            (folder / _DIGESTS).unlink(missing_ok=True)
+            (folder / INDEX).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: a file cannot be removed ({error.strerror}); check the permissions") from error
     return removed

@@ -16,11 +16,20 @@ from medseg.data.geometry import Geometry
 from medseg.errors import InputError
 from medseg.files import writing
 
-__all__ = ["itk_channels", "read_itk", "read_itk_channels", "read_itk_geometry", "write_itk"]
+__all__ = [
+    "LPS_TO_RAS",
+    "itk_channels",
+    "itk_message",
+    "read_itk",
+    "read_itk_channels",
+    "read_itk_geometry",
+    "write_itk",
+]
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK prints to stderr; what matters is checked here
 
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""From the world of DICOM and ITK to that of nibabel, and back."""
 
 
 def read_itk_geometry(path: Path, channels: bool = False) -> Geometry:
@@ -60,7 +69,7 @@ def _whole(path: Path, reader: Any, geometry: Geometry) -> NDArray[Any]:
         problem = damage(path)
         stored = None if problem else sitk.GetArrayFromImage(reader.Execute())
     except (RuntimeError, OSError, ValueError) as error:
-        problem = _line(error)
+        problem = itk_message(error)
     if problem or stored is None:
         raise InputError(
             f"{path}: truncated or damaged: the header promises {geometry.shape} voxels, which cannot be read"
@@ -75,7 +84,7 @@ def write_itk(path: Path, labels: NDArray[Any], geometry: Geometry) -> None:
     An MHD's voxels go into `NAME.zraw` beside it.
     """
     image = sitk.GetImageFromArray(np.ascontiguousarray(labels.transpose()))
-    affine = _LPS_TO_RAS @ geometry.affine
+    affine = LPS_TO_RAS @ geometry.affine
     spacing = np.array(geometry.spacing)
     image.SetSpacing(spacing.tolist())
     image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
@@ -103,7 +112,7 @@ def _save(image: Any, path: Path, temporary: Path) -> None:
         same = np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(temporary))), sitk.GetArrayViewFromImage(image))
     except RuntimeError as error:
         raise InputError(
-            f"{path}: cannot be written ({_line(error)}); free space or choose another output folder"
+            f"{path}: cannot be written ({itk_message(error)}); free space or choose another output folder"
         ) from error
     if not same:
         raise InputError(f"{path}: not written completely; free space or choose another output folder")
@@ -116,7 +125,7 @@ def _reader(path: Path) -> Any:
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise InputError(
-            f"{path}: not readable as {path.suffix[1:].upper()} ({_line(error)}); copy or export it again"
+            f"{path}: not readable as {path.suffix[1:].upper()} ({itk_message(error)}); copy or export it again"
         ) from error
     return reader
 
@@ -136,10 +145,10 @@ def _geometry(path: Path, reader: Any, channels: bool = False) -> Geometry:
     affine = np.eye(4)
     affine[:3, :3] = direction * np.array(reader.GetSpacing()[:3])
     affine[:3, 3] = reader.GetOrigin()[:3]
-    return Geometry(shape, _LPS_TO_RAS @ affine)
+    return Geometry(shape, LPS_TO_RAS @ affine)
 
 
-def _line(error: BaseException) -> str:
-    """The last line of ITK's message without its addresses."""
+def itk_message(error: BaseException) -> str:
+    """The last line of what ITK says, without its addresses."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].rsplit("): ", 1)[-1].removeprefix("sitk::ERROR: ") if lines else type(error).__name__

@@ -65,10 +65,16 @@ class Listing:
 
 
 def unknown_channels(cases: Iterable[Case]) -> tuple[str, ...]:
+    """"unknown" for each channel of the case that has most."""
     return ("unknown",) * max(len(case.images) for case in cases)
 
 
 def refuse_twice(names: Iterable[str], what: str) -> None:
+    """Refuses a name that is there twice, said as `what NAME`.
+
+    Raises:
+        InputError: one is.
+    """
     seen: set[str] = set()
     for name in names:
         if name in seen:

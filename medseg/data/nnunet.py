@@ -9,7 +9,7 @@ from typing import Any
 
 from medseg.data.case import Case
 from medseg.data.description import Description, describe
-from medseg.data.listing import CHANNEL, Fold, Listing, Part
+from medseg.data.listing import CHANNEL, Fold, Listing, Part, unknown_channels
 from medseg.data.volume import SUFFIXES
 from medseg.errors import InputError
 
@@ -55,7 +55,7 @@ def list_nnunet(path: Path, content: Mapping[str, Any]) -> Listing:
     parts: dict[str, Part] = {case.name: "test" for case in test}
     return Listing(
         description.name or folder.resolve().name,
-        description.channels or ("unknown",) * max(len(case.images) for case in cases),
+        description.channels or unknown_channels(cases),
         description.classes,
         (*cases, *test),
         folder,

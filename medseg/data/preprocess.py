@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
 from scipy.ndimage import zoom
 
+from medseg.data.geometry import Geometry
 from medseg.data.stored import Stored
-from medseg.data.volume import Geometry
 from medseg.plan import ChannelPlan, Plan
 
 __all__ = [
@@ -21,7 +19,6 @@ __all__ = [
     "canonical_geometry",
     "images_to_grid",
     "labels_to_grid",
-    "logits_from_grid",
     "normalise",
     "plan_grid",
     "prepare_body",
@@ -95,14 +92,6 @@ def labels_to_grid(labels: np.ndarray, grid: Grid) -> np.ndarray:
 def soft_to_grid(probabilities: np.ndarray, grid: Grid) -> np.ndarray:
     """Probabilities (C, X, Y, Z) resampled linearly onto the plan's grid, float32."""
     return np.stack([_resize(_canonical(one, grid), grid.target, order=1) for one in probabilities])
-
-
-def logits_from_grid(logits: torch.Tensor, grid: Grid) -> np.ndarray:
-    """Class indices (X, Y, Z) on the volume's own grid from logits (K, ...) on the plan's: resampled linearly,
-    then arg-max, then back to the file's axis order; uint16."""
-    if tuple(logits.shape[1:]) != grid.canonical:
-        logits = F.interpolate(logits[None].float(), grid.canonical, mode="trilinear", align_corners=False)[0]
-    return np.ascontiguousarray(to_native(logits.argmax(0).to(torch.int32).cpu().numpy().astype(np.uint16), grid))
 
 
 def to_native(array: np.ndarray, grid: Grid) -> np.ndarray:

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medseg.data.cache import file_digest
 from medseg.data.case import Case
 from medseg.data.cohort import Cohort
+from medseg.data.digests import file_digest
 from medseg.errors import InputError
 from medseg.files import write_text
 
@@ -50,7 +50,7 @@ def run_file(cohort: Cohort, params: Mapping[str, Any], tracking: Mapping[str, s
 
 def cases_digest(cases: Iterable[Case]) -> str:
     """Of the content of images and labels."""
-    digests = (file_digest(path) for case in cases for path in (*case.images, case.label) if path)
+    digests = (file_digest(path) for case in cases for path in case.files)
     return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from medseg.data.case import Case
 from medseg.data.description import Description, annotated_values
-from medseg.data.listing import CHANNEL, Listing, Part
+from medseg.data.listing import CHANNEL, Listing, Part, unknown_channels
 from medseg.data.volume import strip_suffix
 from medseg.errors import InputError
 
@@ -69,10 +69,9 @@ def list_table(path: Path, description: Description) -> Listing:
         part = parts.get(case.name, "train")
         if part != "train" and case.label is None:
             raise InputError(f"{path}: case {case.name} is in {part}, but has no label; add it or move it to train")
-    widest = max(len(images) for images in files)
     return Listing(
         description.name or (path.parent.resolve().name if path.name == "cases.csv" else path.stem),
-        description.channels or named or ("unknown",) * widest,
+        description.channels or named or unknown_channels(cases),
         description.classes,
         tuple(cases),
         path.parent,

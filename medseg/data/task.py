@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from medseg.data.cohort import Case, Cohort
+from medseg.data.case import Case
+from medseg.data.cohort import Cohort
 from medseg.errors import InputError, nearest
 
 __all__ = ["cases_of", "task_folder"]

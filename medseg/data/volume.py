@@ -16,16 +16,14 @@ from numpy.typing import DTypeLike, NDArray
 
 from medseg.data.detached import data_files
 from medseg.data.dicom import dicom_files, read_dicom, read_dicom_geometry
-from medseg.data.geometry import GRID_TOLERANCE_MM, MOST_SHEAR, Geometry
+from medseg.data.geometry import MOST_SHEAR, Geometry
 from medseg.data.itk import read_itk, read_itk_geometry, write_itk
 from medseg.data.limits import refuse_large
 from medseg.data.nifti import read_nifti, read_nifti_geometry, write_nifti, write_nifti_like
 from medseg.errors import InputError
 
 __all__ = [
-    "GRID_TOLERANCE_MM",
     "SUFFIXES",
-    "Geometry",
     "Volume",
     "is_nifti",
     "is_volume",

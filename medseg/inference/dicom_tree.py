@@ -12,6 +12,8 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from medseg.data.dicom import series_description
+
 __all__ = ["safe_name", "series_of"]
 
 _LONGEST = 100  # of the 255 bytes that file systems allow
@@ -29,7 +31,7 @@ def series_of(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for number, uid in enumerate(sorted(uids), 1):
         files = [Path(name) for name in sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)]
-        name = safe_name(_description(files[0]) or f"series_{number}")
+        name = safe_name(series_description(files[0]) or f"series_{number}")
         while name in found:
             name = f"{name}_{number}"
         place = Path(tempfile.mkdtemp(dir=_staging(), prefix=f"{name}_"))
@@ -54,14 +56,3 @@ def _staging() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="medseg-dicom-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
-
-
-def _description(file: Path) -> str:
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(file))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:  # reading the series will say what is wrong with it
-        return ""
-    return str(reader.GetMetaData("0008|103e")).strip() if reader.HasMetaDataKey("0008|103e") else ""

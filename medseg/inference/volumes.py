@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from medseg.data.cache import CaseCache
-from medseg.data.case import load_labels
-from medseg.data.cohort import Case, load_case
+from medseg.data.case import Case, load_case, load_labels
+from medseg.data.geometry import Geometry
 from medseg.data.limits import refuse_large
 from medseg.data.preprocess import Grid, plan_grid, prepare_images, to_native
-from medseg.data.volume import Geometry
 from medseg.errors import InputError
 from medseg.inference.findings import intensity_spans
 from medseg.inference.head import split

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medseg.data.cache import file_digest
-from medseg.data.case import load_soft_labels
-from medseg.data.cohort import Case, Cohort, load_case
+from medseg.data.case import Case, load_case, load_soft_labels
+from medseg.data.cohort import Cohort
+from medseg.data.description import IGNORE_NAME
+from medseg.data.digests import file_digest
 from medseg.data.preprocess import canonical_geometry
 from medseg.data.volume import read_labels
 from medseg.errors import InputError
@@ -120,7 +121,7 @@ def cohort_digest(cohort: Cohort) -> str:
         for case in getattr(cohort, split):
             partly = f" {case.annotated}" if case.label and case.annotated is not None else ""
             digest.update(f"{split}/{case.name}{partly}".encode())
-            for path in (*case.images, *([case.label] if case.label else [])):
+            for path in case.files:
                 digest.update(file_digest(path))
     return digest.hexdigest()[:16]
 
@@ -180,7 +181,7 @@ def _median_shares(shares: list[dict[int, float]]) -> dict[int, float]:
 
 
 def _foreground_values(cohort: Cohort) -> list[int]:
-    return [value for value, name in sorted(cohort.classes.items()) if value and name != "ignore"]
+    return [value for value, name in sorted(cohort.classes.items()) if value and name != IGNORE_NAME]
 
 
 def _seen(spacings: np.ndarray, spans: list[np.ndarray], wanted: list[bool]) -> SeenPlan:

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 from ignite.engine import Events
 
 from medseg import ranks
-from medseg.data.cohort import Case, Cohort
+from medseg.data.case import Case
+from medseg.data.cohort import Cohort
 from medseg.data.digests import file_digest
 from medseg.tracking.store import quiet
 
@@ -94,7 +95,7 @@ def _digest(cases: tuple[Case, ...]) -> str:
     digest = hashlib.sha256()
     for case in cases:
         digest.update(case.name.encode())
-        for path in (*case.images, *([case.label] if case.label else [])):
+        for path in case.files:
             digest.update(file_digest(path))
     return digest.hexdigest()[:16]
 

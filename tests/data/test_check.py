@@ -9,7 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medseg.data.check import Finding, Findings, check_data
+from medseg.data.check import check_data
+from medseg.data.findings import Finding, Findings
 from medseg.errors import InputError
 
 DATA = Path(os.environ.get("MEDSEG_DATA", "../shared/data"))

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medseg.data.case import Case
-from medseg.data.cohort import Cohort, load_case, load_cohort
+from medseg.data.case import Case, load_case
+from medseg.data.cohort import Cohort, load_cohort
 from medseg.data.listing import Listing
 from medseg.data.splits import choose_labelled, split_cases
 from medseg.data.volume import read_geometry

@@ -10,7 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
 
 from medseg.data.anatomy import CLASSES
-from medseg.data.cohort import load_case, load_cohort
+from medseg.data.case import load_case
+from medseg.data.cohort import load_cohort
 from medseg.data.phantoms import phantom, write_cohort
 from medseg.errors import InputError
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from nibabel.eulerangles import euler2mat
 from nibabel.orientations import aff2axcodes, apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from scipy.ndimage import uniform_filter
+from torch.nn.functional import interpolate
 
 from medseg.data.case import Case, load_case
 from medseg.data.geometry import Geometry
@@ -22,7 +23,6 @@ from medseg.data.preprocess import (
     canonical_geometry,
     images_to_grid,
     labels_to_grid,
-    logits_from_grid,
     normalise,
     plan_grid,
     prepare_images,
@@ -31,7 +31,8 @@ from medseg.data.preprocess import (
 from medseg.data.stored import Stored
 from medseg.data.targets import label_box
 from medseg.data.volume import write_segmentation
-from medseg.plan import ChannelPlan, Plan
+from medseg.inference.volumes import labels_of
+from medseg.plan import ChannelPlan, NetworkPlan, Plan
 
 CODES = ["".join(code) for axes in itertools.permutations(("LR", "PA", "IS")) for code in itertools.product(*axes)]
 RAS = axcodes2ornt("RAS")
@@ -48,6 +49,14 @@ def turned(array: np.ndarray, affine: np.ndarray, codes: str) -> tuple[np.ndarra
 
 def one_hot(indices: np.ndarray, classes: int) -> torch.Tensor:
     return torch.nn.functional.one_hot(torch.from_numpy(indices.astype(np.int64)), classes).movedim(-1, 0).float()
+
+
+def come_back(logits: torch.Tensor, geometry: Geometry, spacing: Sequence[float]) -> np.ndarray:
+    """Class indices on the volume's own grid from logits on that of `spacing`, as prediction finds them."""
+    network = NetworkPlan(filters=(4, 8), strides=((1, 1, 1), (2, 2, 2)), kernels=((3, 3, 3),) * 2, heads=0)
+    classes = {index: f"class {index}" for index in range(len(logits))}
+    fields = {"spacing": tuple(spacing), "patch_size": (2, 2, 2), "batch_size": 1, "network": network}
+    return labels_of(logits, geometry, Plan(name="any", channels=(MRI,), classes=classes, **fields))
 
 
 def ball_distance(shape: tuple[int, ...], spacing: np.ndarray, centre: np.ndarray) -> np.ndarray:
@@ -79,8 +88,8 @@ def test_every_orientation_is_prepared_alike_and_brought_back(codes: str) -> Non
     assert (grid.native, grid.canonical, grid.target) == (stored.shape, image.shape, image.shape)
     assert np.array_equal(images_to_grid(stored[None], grid)[0], image)
     assert np.array_equal(labels_to_grid(stored_labels, grid), labels)
-    back = logits_from_grid(one_hot(labels, 3), grid)
-    assert back.dtype == np.uint16
+    back = come_back(one_hot(labels, 3), geometry, (1.0, 1.5, 2.0))
+    assert back.dtype == np.uint8
     assert back.flags.c_contiguous
     assert np.array_equal(back, stored_labels)
     coarse = plan_grid(geometry, (2.0, 2.0, 2.0))
@@ -125,7 +134,7 @@ def test_labels_change_only_at_their_surface(
     there_distance = ball_distance(grid.target, exact, centre)
     far = np.abs(there_distance - mm) > np.linalg.norm(native)
     assert np.array_equal(there[far], (there_distance[far] <= mm) * 2)
-    back = logits_from_grid(one_hot(there, 3), grid)
+    back = come_back(one_hot(there, 3), geometry, target)
     assert back.shape == labels.shape
     far, _ = turned(np.abs(distance - mm) > np.linalg.norm(native) + np.linalg.norm(exact), np.eye(4), codes)
     assert np.array_equal(back[far], labels[far])
@@ -152,7 +161,7 @@ def test_labels_of_twelve_voxels_come_back_as_they_went(
     shift = (moved + 0.5).mean(0) * exact - (here + 0.5).mean(0) * native
     assert (np.abs(shift) < 0.25 * np.maximum(native, exact)).all()
     assert len(moved) * exact.prod() == pytest.approx(len(here) * native.prod(), rel=0.06)
-    back = logits_from_grid(one_hot(there, 2), grid)
+    back = come_back(one_hot(there, 2), geometry, target)
     assert dice(back == 1, labels == 1) > 0.97  # exactly 2 along two axes is the worst: ties all go one way
 
 
@@ -194,7 +203,7 @@ def test_blobs_come_back_to_the_native_grid(
     else:
         there = labels_to_grid(labels, grid)[None].astype(np.float32)
     there = label_box(there, Stored(np.zeros((1, 1, 1)), (0, 0, 0))).whole(grid.target)
-    back = logits_from_grid(torch.from_numpy(np.concatenate([1 - there, there])), grid)
+    back = come_back(torch.from_numpy(np.concatenate([1 - there, there])), geometry, target)
     assert back.shape == geometry.shape == labels.shape
     assert dice(back == 1, labels == 1) > 0.98
 
@@ -214,11 +223,10 @@ def test_what_is_written_lies_exactly_where_the_image_does(
         image, written = Path(folder) / "image.nii.gz", Path(folder) / "out.nii.gz"
         nib.save(nib.Nifti1Image(labels.astype(np.float32), geometry.affine), image)
         _, _, read = load_case(Case("image", (image,), None), {0: "background", 1: "organ"})
-        same = plan_grid(read, canonical_geometry(read)[1])
-        found = logits_from_grid(one_hot(labels_to_grid(labels, same), 2), same).astype(np.uint8)
+        same = canonical_geometry(read)[1]
+        found = come_back(one_hot(labels_to_grid(labels, plan_grid(read, same)), 2), read, same)
         assert np.array_equal(found, labels)
-        grid = plan_grid(read, target)
-        found = logits_from_grid(one_hot(labels_to_grid(labels, grid), 2), grid).astype(np.uint8)
+        found = come_back(one_hot(labels_to_grid(labels, plan_grid(read, target)), 2), read, target)
         write_segmentation(written, found, like=image)
         assert np.array_equal(nib.load(written).affine, nib.load(image).affine)
         assert np.array_equal(np.asarray(nib.load(written).dataobj), found)
@@ -230,23 +238,24 @@ def test_no_label_map_on_a_coarser_grid_brings_a_small_ball_back() -> None:
     labels = (ball_distance((18, 18, 18), np.ones(3), np.array([9.3, 8.9, 9.1])) <= 5).astype(np.uint8)
     grid = plan_grid(Geometry(labels.shape, np.eye(4)), (2, 2, 2))
 
-    def come_back(there: np.ndarray) -> float:
-        return dice(logits_from_grid(one_hot(there, 2), grid) == 1, labels == 1)
+    def overlap(there: np.ndarray) -> float:
+        share = interpolate(torch.from_numpy(there[None, None]).float(), labels.shape, mode="trilinear")
+        return dice(share[0, 0].numpy() > 0.5, labels == 1)
 
     own = labels_to_grid(labels, grid)
     share = labels.reshape(9, 2, 9, 2, 9, 2).mean(axis=(1, 3, 5))
     best = (share >= 0.5).astype(np.uint8)
     surface = np.argwhere((uniform_filter(best.astype(float), 3) > 1e-6) & (uniform_filter(best.astype(float), 3) < 1))
-    found, before = come_back(best), 0.0
+    found, before = overlap(best), 0.0
     while found > before:
         before = found
         for place in map(tuple, surface):
             best[place] ^= 1
-            if (now := come_back(best)) > found:
+            if (now := overlap(best)) > found:
                 found = now
             else:
                 best[place] ^= 1
-    assert come_back(own) > found - 0.01
+    assert overlap(own) > found - 0.01
     assert found < 0.93
 
 
@@ -258,12 +267,13 @@ def test_nothing_is_resampled_where_the_spacing_is_the_plans(
     image = random.normal(size=shape).astype(np.float32)
     labels = random.integers(0, 300, shape).astype(np.int16)
     stored, geometry = turned(image, np.diag([*spacing, 1.0]), codes)
-    grid = plan_grid(geometry, np.array(spacing) * (1 + 1e-5))  # what rounding in files and plans does
+    rounded = np.array(spacing) * (1 + 1e-5)  # as in files and plans
+    grid = plan_grid(geometry, rounded)
     assert grid.target == shape
     assert np.array_equal(images_to_grid(stored[None], grid)[0], image)
     assert np.array_equal(labels_to_grid(turned(labels, np.eye(4), codes)[0], grid), labels)
     logits = torch.from_numpy(random.normal(size=(4, *shape)).astype(np.float32))
-    assert np.array_equal(logits_from_grid(logits, grid), turned(logits.argmax(0).numpy(), np.eye(4), codes)[0])
+    assert np.array_equal(come_back(logits, geometry, rounded), turned(logits.argmax(0).numpy(), np.eye(4), codes)[0])
 
 
 def test_the_target_grid_covers_the_field_of_view() -> None:
@@ -291,14 +301,15 @@ def test_an_axis_of_one_voxel(shape: tuple[int, int, int]) -> None:
     random = np.random.default_rng(1)
     image = random.normal(size=(2, *shape)).astype(np.float32)
     labels = (image[0] > 0).astype(np.uint8)
-    grid = plan_grid(Geometry(shape, np.eye(4)), (0.5, 0.5, 0.5))
+    geometry = Geometry(shape, np.eye(4))
+    grid = plan_grid(geometry, (0.5, 0.5, 0.5))
     moved, there = images_to_grid(image, grid), labels_to_grid(labels, grid)
     assert moved.shape[1:] == there.shape == tuple(2 * n for n in shape)
     for axis in (axis for axis in range(3) if shape[axis] == 1):
         assert np.allclose(np.diff(moved, axis=axis + 1), 0, atol=1e-6)
         assert not np.diff(there, axis=axis).any()
-    assert np.array_equal(logits_from_grid(one_hot(there, 2), grid), labels)
-    coarse = plan_grid(Geometry(shape, np.eye(4)), (3, 3, 3))
+    assert np.array_equal(come_back(one_hot(there, 2), geometry, (0.5, 0.5, 0.5)), labels)
+    coarse = plan_grid(geometry, (3, 3, 3))
     assert labels_to_grid(labels, coarse).shape == images_to_grid(image, coarse).shape[1:]
 
 
@@ -326,9 +337,9 @@ def test_logits_are_resampled_before_they_are_compared() -> None:
     """0.9 against 0.1 weighs more than 0.6 against 0.4: the surface lies nearer to the weaker voxel."""
     logits = torch.zeros(2, 2, 1, 1)
     logits[1] = torch.tensor([3.0, -1.0]).view(2, 1, 1)
-    grid = plan_grid(Geometry((8, 1, 1), np.diag([0.25, 1, 1, 1])), (1, 1, 1))
-    assert logits_from_grid(logits, grid)[:, 0, 0].tolist() == [1, 1, 1, 1, 1, 0, 0, 0]
-    assert logits_from_grid(logits.to(torch.bfloat16), grid)[:, 0, 0].tolist() == [1, 1, 1, 1, 1, 0, 0, 0]
+    geometry = Geometry((8, 1, 1), np.diag([0.25, 1, 1, 1]))
+    for precise in (logits, logits.to(torch.bfloat16)):
+        assert come_back(precise, geometry, (1, 1, 1))[:, 0, 0].tolist() == [1, 1, 1, 1, 1, 0, 0, 0]
 
 
 def test_zscore() -> None:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
 from numpy.testing import assert_allclose, assert_array_equal
 
+from medseg.data.geometry import Geometry
 from medseg.data.volume import (
     SUFFIXES,
-    Geometry,
     is_volume,
     read_geometry,
     read_labels,
