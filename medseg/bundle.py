@@ -14,10 +14,10 @@ from monai.bundle import ConfigParser
 from monai.bundle.config_item import ConfigComponent
 from monai.utils.module import locate
 
-from medseg.errors import InputError, last_words, nearest
+from medseg.errors import InputError, close_to, last_words, nearest
 from medseg.share import bundle_folder
 
-__all__ = ["check_keys", "checked_config", "overlay_names", "overlay_path", "set_override"]
+__all__ = ["check_keys", "check_override", "checked_config", "overlay_names", "overlay_path"]
 
 
 def checked_config(base: str) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def overlay_path(concern: str, name: str, configs: Path) -> Path:
     return configs / concern / f"{name}.yaml"
 
 
-def set_override(config: Mapping[str, Any], key: str) -> None:
+def check_override(config: Mapping[str, Any], key: str) -> None:
     """Checks that the parent of an override `a#b#c` exists, which MONAI reports as a bare KeyError.
 
     Raises:
@@ -96,9 +96,9 @@ def _unknown(config: Any, base: Any, where: str) -> Iterator[tuple[str, str, lis
         known = list(base) if isinstance(base, Mapping) else None
     for key, value in config.items():
         key = str(key)
-        fixed = (key.startswith("_") and key.endswith("_")) or known is None
+        fixed = key.startswith("_") and key.endswith("_")
         added = target is None and where and isinstance(value, Mapping) and "_target_" in value
-        if not fixed and not added and known is not None and key not in known:
+        if known is not None and not fixed and not added and key not in known:
             yield where, key, known
         below = base.get(key) if isinstance(base, Mapping) else None
         yield from _unknown(value, below, f"{where}{key}#")
@@ -119,9 +119,8 @@ def _parameters(target: str, where: str) -> list[str] | None:
 
 
 def _nearest_key(where: str, key: str, known: list[str]) -> str:
-    close = nearest(key, known)
-    name = close.removeprefix("; did you mean '").removesuffix("'?")
-    return f"; did you mean '{where}{name}'?" if close else f"; known here: {', '.join(known)}"
+    near = close_to(key, known)
+    return f"; did you mean '{where}{near}'?" if near else f"; known here: {', '.join(known)}"
 
 
 def _merged_config() -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["InputError", "Interrupted", "dead_worker", "last_words", "nearest"]
+__all__ = ["InputError", "Interrupted", "close_to", "dead_worker", "last_words", "listed", "nearest"]
 
 
 class InputError(Exception):
@@ -62,5 +62,17 @@ def dead_worker(error: BaseException, receiving: bool = False) -> InputError | N
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` with the known name nearest to `name`, or "" where none is near."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    close = close_to(name, known)
+    return f"; did you mean '{close}'?" if close else ""
+
+
+def close_to(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """The known name nearest to `name`, "" where none has `cutoff` of it (0 to 1, as `difflib` counts)."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return found[0] if found else ""
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """`"a, b, c and 7 more"`: no more than `most` names."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

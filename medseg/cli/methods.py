@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from medseg.cli.composition import assignment, budget_of_labels, composed, parsed
 from medseg.cli.described import print_description
 from medseg.errors import InputError, nearest
 from medseg.share import overlay_folder
@@ -88,8 +89,6 @@ def _list(console: Console) -> None:
 def _overrides(
     data: str, labelled: str | None, model: Path | None, seed: int, steps: int, override: Sequence[str]
 ) -> dict[str, Any]:
-    from medseg.cli.train import assignment, budget_of_labels
-
     found: dict[str, Any] = {"dataset_dir": data, "seed": seed, "steps": 10 * steps}
     if labelled is not None:
         found["labelled"] = budget_of_labels(labelled)
@@ -101,21 +100,12 @@ def _overrides(
 def _draw(name: str, overrides: dict[str, Any], model: Path | None, steps: int, output: Path) -> None:
     """Builds a run from the bundle, and takes one late step of it without learning from it."""
     import torch
-    from monai.bundle import ConfigParser
 
-    from medseg.bundle import set_override
-    from medseg.cli.train import composed
     from medseg.inference.model import load_model
-    from medseg.methods import Models, Progress
+    from medseg.methods import Progress
     from medseg.report.method_picture import save_method_picture
 
-    files = composed({"method": name})
-    config = ConfigParser.load_config_files(files)
-    for key in overrides:
-        set_override(config, key)
-    parser = ConfigParser(config)
-    parser.update(overrides)
-    parser.get_parsed_content("config")  # checks every key
+    parser = parsed(composed({"method": name}), overrides)
     iteration = parser.get_parsed_content("iteration")
     batches = iter(parser.get_parsed_content("train#dataloader"))
     if model is not None:
@@ -125,12 +115,11 @@ def _draw(name: str, overrides: dict[str, Any], model: Path | None, steps: int, 
     else:
         for step in range(steps):  # the first tenth of a run: no method looks at unlabelled images there
             iteration(next(batches), Progress(step, 10 * steps))
-    raw = next(batches)
-    batch = iteration.augment(raw["labelled"], raw["unlabelled"], raw["step"])
+    batch = iteration.batch(next(batches))
     for student in iteration.students:
         student.train()
     with torch.no_grad(), iteration.autocast():
-        found = iteration.method.losses(batch, Models(iteration.students, iteration.teacher), Progress(9, 10))
+        found = iteration.method.losses(batch, iteration.models, Progress(9, 10))
     pictures = {kind: _shown(tensor, kind) for kind, tensor in found.pictures.items()}
     numbers = ", ".join(f"{key} {float(value):.2f}" for key, value in found.diagnostics.items() if "/" not in key)
     save_method_picture(output, pictures, f"{name}: {numbers}" if numbers else name)

@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from medseg.cli.composition import assignment, budget_of_labels, composed, parsed
+
 if TYPE_CHECKING:
     from medseg.plan import Plan
 
@@ -52,7 +54,6 @@ def plan(
     Example:
       medseg plan DATA --labelled 9 --memory 8GB --output plan.yaml
     """
-    from medseg.cli.train import assignment, budget_of_labels
     from medseg.plan import save_plan
 
     given: dict[str, Any] = {
@@ -66,7 +67,9 @@ def plan(
         "seed": seed,
     }
     overrides = {key: value for key, value in given.items() if value is not None}
-    made = _planned(network, overrides | dict(assignment(text) for text in override or ()))
+    overrides |= dict(assignment(text) for text in override or ())
+    # what the bundle's config plans with these options, so that training makes the same plan
+    made: Plan = parsed(composed({"network": network}), overrides).get_parsed_content("plan")
     if output is not None:
         save_plan(made, output)
     table = Table(title=f"Plan for {made.name}", title_justify="left")
@@ -77,23 +80,6 @@ def plan(
     Console().print(table, markup=False, highlight=False)
     if output is not None:
         Console().print(f"{output}: written; medseg train --plan {output} uses it", markup=False, soft_wrap=True)
-
-
-def _planned(network: str | None, overrides: dict[str, Any]) -> Plan:
-    """What the bundle's config plans with these options: so it is the plan that training makes."""
-    from monai.bundle import ConfigParser
-
-    from medseg.bundle import set_override
-    from medseg.cli.train import composed
-
-    config = ConfigParser.load_config_files(composed({"network": network}))
-    for key in overrides:
-        set_override(config, key)
-    parser = ConfigParser(config)
-    parser.update(overrides)
-    parser.get_parsed_content("config")  # checks every key
-    made: Plan = parser.get_parsed_content("plan")
-    return made
 
 
 def rows(made: Plan) -> list[tuple[str, str, str]]:

@@ -12,7 +12,6 @@ from typing import Any
 
 __all__ = ["inside", "launch"]
 
-_COMMAND = "from medseg.cli.main import main; main()"
 # a step, a checkpoint and the end of the MLflow run after a signal; torchrun itself would allow 30 s
 _SECONDS_TO_END = "120"
 _CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -52,7 +51,7 @@ def launch(arguments: list[str], processes: int) -> int:
         )
         before = {number: signal.getsignal(number) for number in _CAUGHT}
         try:
-            elastic_launch(config, sys.executable)("-c", _COMMAND, *arguments)
+            elastic_launch(config, sys.executable)("-m", "medseg", *arguments)
         except ChildFailedError as error:
             return _failure(error, Path(folder))
         except SignalException as stopped:

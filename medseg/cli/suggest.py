@@ -57,8 +57,9 @@ def suggest(
         raise InputError(f"{run}: has no unlabelled cases; all training cases of it have labels")
     if (output / "labels").exists():
         raise InputError(f"{output / 'labels'}: exists, and may hold corrections; choose another --output")
-    model = load_model(run / "model", pick_device(device))
-    inferer = PlannedInferer(model.plan, pick_device(device))
+    where = pick_device(device)
+    model = load_model(run / "model", where)
+    inferer = PlannedInferer(model.plan, where)
     networks = [model.networks[0], *_others(run, model.networks[0])]
     errors = Console(stderr=True)
 
@@ -67,7 +68,7 @@ def suggest(
         numbers = track(range(len(data)), what, console=errors, transient=True, disable=not errors.is_terminal)
         return (data[i] for i in numbers)
 
-    with Autocast(pick_device(device), "auto")():
+    with Autocast(where)():
         looked = [look(item, networks, inferer, model.plan) for item in items(unlabelled, "Unlabelled cases")]
         known = [case_features(item, networks[0], model.plan) for item in items(labelled, "Labelled cases")]
         ranking = rank_cases(looked, known)

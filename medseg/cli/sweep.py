@@ -92,8 +92,7 @@ def _train(trial: Trial, run: Path, experiment: str, parent: str | None) -> None
     """A process of its own, so that nothing of one trial reaches the next, and no crash this one."""
     resumed = (run / "config.yaml").exists()  # also one that was killed before its first checkpoint
     arguments = ["--resume", str(run)] if resumed else _command(trial, run, experiment)[2:]
-    code = "from medseg.cli.main import main; main()"
-    command = [sys.executable, "-c", code, "train", *arguments]
+    command = [sys.executable, "-m", "medseg", "train", *arguments]
     nested = {"MEDSEG_PARENT_RUN": parent} if parent is not None else {}
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, **nested}

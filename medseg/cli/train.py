@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
+from medseg.cli.composition import assignment, budget_of_labels, check_yaml, composed, merged
 from medseg.cli.folds import data_folder, launch_fold, train_folds
 from medseg.cli.processes import inside, launch
 from medseg.errors import InputError
-from medseg.share import bundle_folder, overlay_folder
+from medseg.share import bundle_folder
 
-__all__ = ["assignment", "budget_of_labels", "composed", "train"]
+__all__ = ["train"]
 
 
 def train(
@@ -155,21 +156,7 @@ def train(
     train_folds(folds, output, data_folder(files, overrides), of_fold)
 
 
-def composed(overlays: dict[str, str | None], extra: list[Path] | tuple[Path, ...] = ()) -> list[str]:
-    """The config files of a run: the bundle's, then the overlays by concern and name, then `extra`.
-
-    Raises:
-        InputError: an unknown name, or a file that is missing or no YAML mapping.
-    """
-    from medseg.bundle import overlay_path
-
-    named = [overlay_path(concern, name, overlay_folder()) for concern, name in overlays.items() if name]
-    for path in extra:
-        _check_yaml(path)
-    return [str(path) for path in (bundle_folder() / "configs" / "train.yaml", *named, *extra)]
-
-
-def _composed_before(run: Path, overlays: list[str], extra: list[Path] | tuple[Path, ...]) -> list[str]:
+def _composed_before(run: Path, overlays: list[str], extra: Sequence[Path]) -> list[str]:
     """The config of the run to resume, as it was composed, and `extra`."""
     if overlays:
         raise InputError(
@@ -180,7 +167,7 @@ def _composed_before(run: Path, overlays: list[str], extra: list[Path] | tuple[P
             f"{run}: no run to resume; expected the folder of a run that has begun to train, with its config.yaml"
         )
     for path in (run / "config.yaml", *extra):
-        _check_yaml(path)
+        check_yaml(path)
     return [str(path) for path in (run / "config.yaml", *extra)]
 
 
@@ -188,59 +175,11 @@ def _run(files: list[str], overrides: dict[str, Any], dry_run: bool) -> None:
     with warnings.catch_warnings():
         # MONAI warns of running configs from elsewhere; these are our own and those that the user names
         warnings.filterwarnings("ignore", message="parsing config_file")
-        from monai.bundle import ConfigParser, run
-
-        from medseg.bundle import set_override
+        from monai.bundle import run
 
         for name in ("monai.bundle.scripts", "monai.bundle.workflows"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        try:
-            merged = ConfigParser.load_config_files(files)
-        except KeyError as error:
-            raise InputError(f"{files[-1]}: a key does not exist in the config ({error})") from error
-        for key in overrides:
-            set_override(merged, key)
+        merged(files, overrides)  # says what is wrong with them, before MONAI does
         metadata = bundle_folder() / "configs" / "metadata.json"  # MONAI looks for it beside the first file
         parts = {"run_id": "dry_run", "init_id": "check"} if dry_run else {"run_id": "training"}
         run(**parts, config_file=files, meta_file=str(metadata), **overrides)
-
-
-def assignment(text: str) -> tuple[str, Any]:
-    """Key and value of `KEY=VALUE`, the value read as YAML.
-
-    Raises:
-        InputError: it is not of that form.
-    """
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise InputError(f"--set {text}: expected KEY=VALUE, such as --set handlers#steps#every=5")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {text}: the value is not readable ({' '.join(str(error).split())})") from error
-
-
-def _check_yaml(path: Path) -> None:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not a readable YAML file ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a YAML mapping of config keys, found {type(content).__name__}")
-
-
-def budget_of_labels(text: str) -> int | str:
-    """A number of cases, or "all".
-
-    Raises:
-        InputError: it is neither.
-    """
-    if text == "all":
-        return text
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise InputError(f"--labelled {text}: expected a number of cases from 1, or all")
-    return number

@@ -10,6 +10,7 @@ import numpy as np
 from medseg.data.case_check import CheckedCase
 from medseg.data.description import IGNORE_NAME
 from medseg.data.findings import CaseFacts, Finding, Severity
+from medseg.errors import listed
 
 __all__ = ["Places", "absent_classes", "doubles", "extreme_spacings", "orientation_mix", "torn"]
 
@@ -48,7 +49,7 @@ def doubles(cases: Sequence[CheckedCase], places: Places, drawn: bool = False) -
         together = len({by_name[name].group or name for name in names}) == 1
         if drawn and severity == "warning" and not together and any(by_name[name].label for name in names):
             severity, said = "error", ", which another --seed puts into training and validation, for the split is drawn"
-        what = f"the same image as {files}: cases {_listed(names)}{said}"
+        what = f"the same image as {files}: cases {listed(names, _NAMED)}{said}"
         todo = "keep one of them, or both in one part (one group, or a splits.json)"
         findings.append(Finding(severity, names[0], found[0][1], what, todo))
     return findings
@@ -64,7 +65,7 @@ def torn(cases: Iterable[CheckedCase], places: Places) -> list[Finding]:
     for group, names in groups.items():
         severity, said = _across(names, places)
         if severity == "error":
-            what = f"group {group} with cases {_listed(names)}{said}"
+            what = f"group {group} with cases {listed(names, _NAMED)}{said}"
             findings.append(Finding("error", None, None, what, "keep all cases of a patient in one part"))
     return findings
 
@@ -96,7 +97,7 @@ def orientation_mix(cases: Iterable[CheckedCase]) -> list[Finding]:
         return []
     ordered = sorted(names.items(), key=lambda entry: -len(entry[1]))
     said = ", ".join(f"{code} in {len(found)} cases" for code, found in ordered)
-    what = f"axes point in different directions: {said} ({_listed(ordered[-1][1])})"
+    what = f"axes point in different directions: {said} ({listed(ordered[-1][1], _NAMED)})"
     todo = "volumes are turned to one orientation before training: look at a few whether their headers are right"
     return [Finding("warning", None, None, what, todo)]
 
@@ -142,8 +143,3 @@ def _across(names: Sequence[str], places: Places) -> tuple[Severity, str]:
     if not torn:
         return "warning", ""
     return "error", f" are in {', in '.join(torn)}: what is judged was seen in training, or chose the checkpoint"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

@@ -72,7 +72,9 @@ def read_dicom(folder: Path, dtype: DTypeLike | None) -> tuple[NDArray[Any], Geo
     try:
         stored = sitk.GetArrayFromImage(reader.Execute())
     except RuntimeError as error:
-        raise InputError(f"{folder}: the DICOM series cannot be read ({itk_message(error)}); export it again") from error
+        raise InputError(
+            f"{folder}: the DICOM series cannot be read ({itk_message(error)}); export it again"
+        ) from error
     return np.asarray(stored.reshape(geometry.shape[::-1]).transpose(), dtype=dtype), geometry
 
 

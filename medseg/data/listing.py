@@ -65,7 +65,7 @@ class Listing:
 
 
 def unknown_channels(cases: Iterable[Case]) -> tuple[str, ...]:
-    """"unknown" for each channel of the case that has most."""
+    """The word "unknown" for each channel of the case that has most."""
     return ("unknown",) * max(len(case.images) for case in cases)
 
 

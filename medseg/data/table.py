@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from medseg.data.case import Case
 from medseg.data.description import Description, annotated_values
 from medseg.data.listing import CHANNEL, Listing, Part, unknown_channels
 from medseg.data.volume import strip_suffix
-from medseg.errors import InputError
+from medseg.errors import InputError, close_to
 
 __all__ = ["list_table"]
 
@@ -101,9 +100,9 @@ def _rows(path: Path) -> tuple[list[str], list[tuple[int, Mapping[str, str]]]]:
     for column, count in Counter(columns).items():
         if column and count > 1:
             raise InputError(f"{path}: two columns named {column}; remove one")
-        near = difflib.get_close_matches(column, _COLUMNS, n=1, cutoff=0.8)
-        if column not in _COLUMNS and not _CHANNEL_COLUMN.fullmatch(column) and near and near[0] not in columns:
-            raise InputError(f"{path}: unknown column '{column}'; did you mean '{near[0]}'? rename or remove it")
+        near = close_to(column, _COLUMNS, cutoff=0.8)
+        if column not in _COLUMNS and not _CHANNEL_COLUMN.fullmatch(column) and near and near not in columns:
+            raise InputError(f"{path}: unknown column '{column}'; did you mean '{near}'? rename or remove it")
     for number, cells in lines[1:]:
         if len(cells) != len(columns):
             raise InputError(f"{path}: line {number} has {len(cells)} cells, expected {len(columns)}; correct it")

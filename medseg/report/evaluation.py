@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from medseg.data.volume import is_volume, read_geometry, read_labels, strip_suffix
-from medseg.errors import InputError
+from medseg.errors import InputError, listed
 from medseg.files import write_text
 from medseg.metrics.judge import judge
 from medseg.metrics.measures import TOLERANCE_MM
@@ -30,7 +30,7 @@ __all__ = [
     "write_json",
 ]
 
-_MOST_NAMES = 10  # names in a message before "and N more"
+_MOST_NAMES = 10  # in a message
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def pair_files(prediction: str | os.PathLike[str], reference: str | os.PathLike[
     if missing:
         raise InputError(
             f"{prediction}: no prediction for {len(missing)} of the {len(references)} references in "
-            f"{reference}: {_listed(missing)}; predict them, or take their references away"
+            f"{reference}: {listed(missing, _MOST_NAMES)}; predict them, or take their references away"
         )
     extra = [name for name in predictions if name not in references]
     return [Pair(name, predictions[name], path) for name, path in references.items()], extra
@@ -211,8 +211,3 @@ def _volumes(folder: Path) -> dict[str, Path]:
     if not volumes:
         raise InputError(f"{folder}: no volumes in this folder (.nii.gz, .nrrd, .mha, ...); check the path")
     return volumes
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
+from medseg.errors import listed
 from medseg.metrics.measures import MEASURES
 from medseg.report.runs import RunRecord
 from medseg.report.settings import Settings, differing, of_method, partition, said
@@ -122,7 +123,7 @@ def group_runs(runs: Sequence[RunRecord]) -> tuple[list[Group], list[str]]:
         while any(parts == list(group.parts) for group in found):
             parts.append(members[0].name)  # what differs cannot be said shortly
         found.append(Group(tuple(parts), members[0].labels, tuple(members)))
-    version = [f"{_few(of_version)}: another with another version of medseg, and not told apart"]
+    version = [f"{listed(of_version, 3)}: another with another version of medseg, and not told apart"]
     return found, [*along, *(version if of_version else [])]
 
 
@@ -163,7 +164,3 @@ def _unusual(key: str, run: RunRecord, alike: Sequence[RunRecord], settings: Set
     values = [settings(other, key) for other in alike]
     own = settings(run, key)
     return bool(own) and not (len(values) > 2 and 2 * values.count(own) > len(values))
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

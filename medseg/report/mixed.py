@@ -6,9 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from medseg.errors import listed
 from medseg.report.runs import RunRecord
 
 __all__ = ["mixed"]
+
+_NAMED = 3  # in a message
 
 
 def mixed(runs: Sequence[RunRecord]) -> list[str]:
@@ -58,17 +61,14 @@ def _different(what: str, runs: Sequence[RunRecord], read: Callable[[RunRecord],
             found[read(run)].append(run.name)
     if len(found) < 2:
         return ""
-    return f"{what} ({'; '.join(f'{value}: {_few(names)}' for value, names in found.items())})"
+    return f"{what} ({'; '.join(f'{value}: {listed(names, _NAMED)}' for value, names in found.items())})"
 
 
 def _different_sets(what: str, sets: Sequence[tuple[str, frozenset[str]]]) -> str:
     for name, cases in sets[1:]:
         first, own = sets[0][1] - cases, cases - sets[0][1]
         if first or own:
-            only = f"only {sets[0][0]} has {_few(sorted(first))}" if first else f"only {name} has {_few(sorted(own))}"
+            who, alone = (sets[0][0], first) if first else (name, own)
+            only = f"only {who} has {listed(sorted(alone), _NAMED)}"
             return f"{what} ({only})"
     return ""
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

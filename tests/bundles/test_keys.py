@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from monai.bundle import ConfigParser
 
-from medseg.bundle import check_keys, overlay_path, set_override
+from medseg.bundle import check_keys, check_override, overlay_path
 from medseg.errors import InputError
 from medseg.share import bundle_folder, overlay_folder
 
@@ -66,8 +66,8 @@ def test_one_more_handler_may_be_added_by_name() -> None:
 
 def test_a_missing_parent_names_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean 'train#trainer'"):
-        set_override(_base(), "train#trainr#budget")
-    set_override(_base(), "handlers#steps#every")
+        check_override(_base(), "train#trainr#budget")
+    check_override(_base(), "handlers#steps#every")
 
 
 def test_an_unknown_overlay_names_the_nearest_and_all() -> None:

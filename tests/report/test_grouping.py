@@ -13,7 +13,7 @@ import yaml
 from monai.bundle import ConfigParser
 
 import medseg.losses
-from medseg.cli.train import assignment, composed
+from medseg.cli.composition import assignment, composed
 from medseg.engine.experiment import Trial, grid_trials, load_experiment
 from medseg.report.configs import OTHER_THAN_DEFAULTS, as_text, is_wiring, loss_name, overlays, short_name
 from medseg.report.grouping import Group, group_runs

@@ -1,0 +1,110 @@
+"""The config of a run: the bundle's, overlays by concern and name, further files, and what the user sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from medseg.errors import InputError
+from medseg.share import bundle_folder, overlay_folder
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigParser
+
+__all__ = ["assignment", "budget_of_labels", "check_yaml", "composed", "merged", "parsed"]
+
+
+def composed(overlays: Mapping[str, str | None], extra: Sequence[Path] = ()) -> list[str]:
+    """The config files of a run: the bundle's, then the overlays by concern and name, then `extra`.
+
+    Raises:
+        InputError: an unknown name, or a file that is missing or no YAML mapping.
+    """
+    from medseg.bundle import overlay_path
+
+    named = [overlay_path(concern, name, overlay_folder()) for concern, name in overlays.items() if name]
+    for path in extra:
+        check_yaml(path)
+    return [str(path) for path in (bundle_folder() / "configs" / "train.yaml", *named, *extra)]
+
+
+def merged(files: Sequence[str], overrides: Iterable[str]) -> dict[str, Any]:
+    """The config that `files` make together, which has a place for each key of `overrides`.
+
+    Raises:
+        InputError: it has none, or a file reaches into what is not there.
+    """
+    from monai.bundle import ConfigParser
+
+    from medseg.bundle import check_override
+
+    try:
+        config: dict[str, Any] = ConfigParser.load_config_files(files)
+    except KeyError as error:
+        raise InputError(f"{files[-1]}: a key does not exist in the config ({error})") from error
+    for key in overrides:
+        check_override(config, key)
+    return config
+
+
+def parsed(files: Sequence[str], overrides: Mapping[str, Any]) -> ConfigParser:
+    """What evaluates parts of that config, every key of which is known.
+
+    Raises:
+        InputError: as `merged`, or a key is unknown.
+    """
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser(merged(files, overrides))
+    parser.update(dict(overrides))
+    parser.get_parsed_content("config")  # checks every key
+    return parser
+
+
+def check_yaml(path: Path) -> None:
+    """Reads a config.
+
+    Raises:
+        InputError: the file is missing or no YAML mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not a readable YAML file ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a YAML mapping of config keys, found {type(content).__name__}")
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """Key and value of `KEY=VALUE`, the value read as YAML.
+
+    Raises:
+        InputError: it is not of that form.
+    """
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise InputError(f"--set {text}: expected KEY=VALUE, such as --set handlers#steps#every=5")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {text}: the value is not readable ({' '.join(str(error).split())})") from error
+
+
+def budget_of_labels(text: str) -> int | str:
+    """A number of cases, or "all".
+
+    Raises:
+        InputError: it is neither.
+    """
+    if text == "all":
+        return text
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise InputError(f"--labelled {text}: expected a number of cases from 1, or all")
+    return number
