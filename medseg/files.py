@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from medseg.errors import InputError
 
-__all__ = ["make_folder", "remove_torn", "write_text", "writing"]
+__all__ = ["make_folder", "remove_torn", "write_rows", "write_text", "writing"]
 
 
 @contextmanager
@@ -48,6 +50,16 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes `text` to `path` as UTF-8, whole or not at all."""
     with writing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_rows(path: str | os.PathLike[str], rows: Sequence[Mapping[str, object]]) -> None:
+    """Writes `rows` as CSV, whole or not at all: a column for each name, in the order in which they first appear. What
+    a row has not, and None, is an empty cell."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def remove_torn(folder: str | os.PathLike[str]) -> None:

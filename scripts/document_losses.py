@@ -9,7 +9,8 @@ from pathlib import Path
 
 from medseg import losses
 from medseg.files import write_text
-from medseg.losses.describe import Description, describe, short_name
+from medseg.losses.describe import Description, describe
+from medseg.report.configs import short_name
 
 START, END = "<!-- from the docstrings: python scripts/document_losses.py -->", "<!-- end of the docstrings -->"
 

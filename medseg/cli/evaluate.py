@@ -106,6 +106,7 @@ def _files(
 def _run(
     run: Path, split: str, again: bool, data: Path | None, device: str, tolerance: float
 ) -> tuple[Evaluation, list[str]]:
+    from medseg.data.description import IGNORE_NAME
     from medseg.engine import judge_split, pick_device
     from medseg.engine.judgement import is_folds, judged_runs
     from medseg.metrics.report import summarise
@@ -114,7 +115,7 @@ def _run(
     found = judge_split(run, split, tolerance_mm=tolerance, again=again, device=pick_device(device), data=data)
     run_file = judged_runs(run)[0]
     summary = summarise(found.results, intervals=True)
-    classes = {value: name for value, name in run_file.classes.items() if value and name != "ignore"}
+    classes = {value: name for value, name in run_file.classes.items() if value and name != IGNORE_NAME}
     evaluation = Evaluation((), classes, found.results, summary, (), found.tolerance_mm)
     if split != "test":
         return evaluation, []

@@ -46,7 +46,7 @@ def losses(
 def _classes() -> dict[str, type]:
     """The exported losses by their short names."""
     from medseg import losses as family
-    from medseg.losses.describe import short_name
+    from medseg.report.configs import short_name
 
     return {short_name(name): getattr(family, name) for name in family.__all__ if name.endswith("Loss")}
 
@@ -58,7 +58,7 @@ def _overlays() -> dict[str, str]:
 
 
 def _known(name: str) -> str:
-    from medseg.losses.describe import short_name
+    from medseg.report.configs import short_name
 
     known = _classes()
     short = short_name(name) if name.endswith("Loss") else name.removesuffix("_loss")

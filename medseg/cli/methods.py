@@ -67,7 +67,7 @@ def methods(
 def _classes() -> dict[str, type]:
     """The methods that have an overlay, by its name, in the order in which they were invented."""
     from medseg import methods as family
-    from medseg.losses.describe import short_name
+    from medseg.report.configs import short_name
 
     order = ("supervised", "mean_teacher", "pseudo_label", "cross_pseudo", "copy_paste", "consistent_copy_paste")
     found = {short_name(member): getattr(family, member) for member in family.__all__}

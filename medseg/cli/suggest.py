@@ -103,18 +103,12 @@ def _others(run: Path, network: UNet) -> list[UNet]:
 
 
 def _write(path: Path, ranking: list[Suggestion]) -> None:
-    import csv
-    import io
+    from medseg.files import write_rows
 
-    from medseg.files import write_text
-
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["rank", "case", "score", "uncertainty", "disagreement", "novelty"])
-    for rank, s in enumerate(ranking, 1):
-        values = (s.score, s.uncertainty, s.disagreement, s.novelty)
-        rows.writerow([rank, s.name, *(f"{value:.4g}" for value in values)])
-    write_text(path, text.getvalue())
+    names = ("score", "uncertainty", "disagreement", "novelty")
+    numbers = [{name: f"{getattr(one, name):.4g}" for name in names} for one in ranking]
+    ranked = enumerate(zip(ranking, numbers, strict=True), 1)
+    write_rows(path, [{"rank": rank, "case": one.name, **of_one} for rank, (one, of_one) in ranked])
 
 
 def _show(ranking: list[Suggestion], count: int, folder: Path) -> None:

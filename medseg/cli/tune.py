@@ -39,6 +39,7 @@ def tune_postprocessing(
     import numpy as np
     from torch.utils.data import DataLoader
 
+    from medseg.data.description import IGNORE_NAME
     from medseg.data.runfile import read_run_file
     from medseg.engine import Autocast, pick_device
     from medseg.engine.judgement import split_cases
@@ -57,7 +58,7 @@ def tune_postprocessing(
     scores: dict[int, list[list[float]]] = {value: [] for value in values}
     inferer, autocast, errors = PlannedInferer(plan, where), Autocast(where), Console(stderr=True)
     classes = read_run_file(run).classes
-    ignored = [value for value, name in classes.items() if name == "ignore"]
+    ignored = [value for value, name in classes.items() if name == IGNORE_NAME]
     loader = DataLoader(VolumeDataset(cases, plan, classes=classes), batch_size=None)
     for item in track(loader, "Predicting", len(cases), console=errors, transient=True, disable=not errors.is_terminal):
         with autocast():

@@ -17,6 +17,7 @@ from rich.console import Console
 from torch import nn
 
 from medseg import ranks
+from medseg.data.description import IGNORE_NAME
 from medseg.data.volume import strip_suffix, write_segmentation
 from medseg.engine.calibration import probability_buffer, with_calibration
 from medseg.engine.precision import Autocast
@@ -74,7 +75,7 @@ class VolumeEvaluator(Evaluator):
         self.inferer = inferer
         self.autocast = autocast
         self.tolerance_mm: float | None = None
-        self.ignore = [value for value, name in (classes or {}).items() if name == "ignore"]
+        self.ignore = [value for value, name in (classes or {}).items() if name == IGNORE_NAME]
         for handler in val_handlers or ():
             handler.attach(self)
 

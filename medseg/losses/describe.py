@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Description", "Parameter", "describe", "short_name"]
+__all__ = ["Description", "Parameter", "describe"]
 
 _SECTIONS = ("Formula", "Range", "Errors", "Choose it", "Cost", "Source")
 
@@ -48,11 +48,6 @@ def describe(loss: type) -> Description:
         for name, given in inspect.signature(loss).parameters.items()
     ]
     return Description(loss.__name__, " ".join(head.split()), sections, parameters)
-
-
-def short_name(loss: str) -> str:
-    """`dice_ce` of `DiceCELoss`, as overlays and functions are called."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", loss.removesuffix("Loss").replace("CE", "Ce")).lower()
 
 
 def _arguments(text: str) -> dict[str, str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -26,8 +25,6 @@ def mean_interval(
     Returns:
         Its two ends; NaN below two values, where a spread is unknown. Equal values give that value twice.
     """
-    from scipy.stats import bootstrap  # takes half a second to import, and training asks for no interval
-
     array = np.asarray(values, np.float64)
     if not np.isfinite(array).all():
         raise ValueError("an interval needs finite values: leave undefined cases out")
@@ -35,15 +32,15 @@ def mean_interval(
         return math.nan, math.nan
     if np.ptp(array) == 0:
         return float(array[0]), float(array[0])
-    low, high = _interval(bootstrap, array, level, resamples, seed, "BCa")
+    low, high = _interval(array, level, resamples, seed, "BCa")
     if not (math.isfinite(low) and math.isfinite(high)):  # two or three values may leave the correction undefined
-        low, high = _interval(bootstrap, array, level, resamples, seed, "percentile")
+        low, high = _interval(array, level, resamples, seed, "percentile")
     return low, high
 
 
-def _interval(
-    bootstrap: Callable[..., Any], array: np.ndarray, level: float, resamples: int, seed: int, method: str
-) -> tuple[float, float]:
+def _interval(array: np.ndarray, level: float, resamples: int, seed: int, method: str) -> tuple[float, float]:
+    from scipy.stats import bootstrap  # takes half a second to import, and training asks for no interval
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of degenerate values, which the caller sees as NaN
         found = bootstrap(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -89,7 +88,7 @@ def further_measures(
     }
 
 
-def undefined_measures(shape: Sequence[int] = (0, 0, 0)) -> dict[str, float]:
+def undefined_measures() -> dict[str, float]:
     """`further_measures` of a class that is in neither of the two: NaN, and counts and a volume difference of 0."""
-    nothing = np.zeros(tuple(shape), bool)
+    nothing = np.zeros((0, 0, 0), bool)
     return further_measures(ClassCounts(0, 0, 0), 1.0, SurfaceDistances(np.empty(0), np.empty(0)), nothing, nothing, 0)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from medseg import ranks
 from medseg.data.cohort import Cohort
+from medseg.data.description import IGNORE_NAME
 from medseg.errors import InputError
 from medseg.plan import ChannelPlan, InferencePlan, NetworkPlan, Plan, Region, first_problem, load_plan
 from medseg.planning.fingerprint import Fingerprint, Intensities, fingerprint
@@ -174,7 +175,7 @@ def _channel(name: str, found: Intensities | None) -> ChannelPlan:
 
 
 def _classes(cohort: Cohort) -> dict[int, str]:
-    return {value: name for value, name in sorted(cohort.classes.items()) if name != "ignore"}
+    return {value: name for value, name in sorted(cohort.classes.items()) if name != IGNORE_NAME}
 
 
 def _said(regions: Sequence[Region]) -> str:

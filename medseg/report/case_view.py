@@ -21,9 +21,10 @@ from medseg.data.volume import read_labels
 __all__ = ["COLOURS", "case_view"]
 
 COLOURS: tuple[tuple[int, int, int], ...] = (
-    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167),
+    (230, 159, 0), (86, 180, 233), (204, 121, 167), (0, 158, 115), (240, 228, 66), (213, 94, 0), (0, 114, 178),
 )  # fmt: skip
-"""Okabe and Ito's palette, which the colour-blind can tell apart; classes take them in turn."""
+"""Okabe and Ito 2008 (0 to 255): told apart with any colour vision; those first that differ most on grey. Classes take
+them in turn."""
 
 _VOXELS = 600_000  # of a case: some 200 kB
 _MARGIN_MM = 20.0  # around all labels

@@ -26,8 +26,8 @@ class Difference:
     """Group a minus group b in one class.
 
     Attributes:
-        a: label of the better-known group's rival.
-        b: label of the group it is compared with.
+        a: label of a group.
+        b: label of the one that it is compared with, such as the baseline.
         class_name: of the cases.
         primary: of the measure that is tested.
         p_holm: its p-value, corrected for all comparisons of this kind that were made.

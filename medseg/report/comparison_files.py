@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
-from collections.abc import Sequence
 from typing import Any
 
-from medseg.files import make_folder, write_text, writing
+from medseg.files import make_folder, write_rows, write_text, writing
 from medseg.metrics.measures import MEASURES
 from medseg.report.comparison import Comparison, Difference
 from medseg.report.comparison_figures import FIGURES
@@ -69,8 +66,8 @@ def write_comparison(folder: str | os.PathLike[str], comparison: Comparison) -> 
         InputError: it cannot be written.
     """
     folder = make_folder(folder)
-    write_text(folder / "differences.csv", _csv(difference_rows(comparison)))
-    write_text(folder / "cases.csv", _csv(_case_rows(comparison)))
+    write_rows(folder / "differences.csv", difference_rows(comparison))
+    write_rows(folder / "cases.csv", _case_rows(comparison))
     write_text(folder / "comparison.md", _markdown(comparison))
     figures = {name: draw(comparison) for name, draw in FIGURES.items()}
     for name, figure in figures.items():
@@ -97,18 +94,7 @@ def comparison_page(comparison: Comparison, figures: dict[str, Any]) -> str:
         "<h2>Runs</h2>"
         + table(
             ("group", "run", "seed", "fold", "steps", "minutes"),
-            [
-                [
-                    g.label,
-                    run.name,
-                    str(run.params.get("seed")),
-                    str(run.params.get("fold")),
-                    run.steps,
-                    run.seconds / 60,
-                ]
-                for g in comparison.groups
-                for run in g.runs
-            ],
+            [[group.label, *_run_row(run)] for group in comparison.groups for run in group.runs],
             digits=(0, 0, 0, 0, 0, 1),
         ),
     ]
@@ -152,15 +138,6 @@ def _case_rows(comparison: Comparison) -> list[dict[str, Any]]:
                 values = {m: None if math.isnan(value) else value for m, value in found.items()}
                 rows.append({"group": group.label, "case": case, "class": name, **values})
     return rows
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    names = dict.fromkeys(name for row in rows for name in row)
-    writer = csv.DictWriter(text, list(names), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _markdown(comparison: Comparison) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +12,7 @@ import numpy as np
 
 from medseg.data.volume import is_volume, read_geometry, read_labels, strip_suffix
 from medseg.errors import InputError, listed
-from medseg.files import write_text
+from medseg.files import write_rows, write_text
 from medseg.metrics.judge import judge
 from medseg.metrics.measures import TOLERANCE_MM
 from medseg.metrics.report import ClassResult, Summary, as_json, summarise, undefined_result
@@ -191,13 +189,8 @@ def write_csv(path: str | os.PathLike[str], evaluation: Evaluation) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    text = io.StringIO()
-    rows = [{"case": case, **as_json(result)} for case, results in evaluation.results.items() for result in results]
-    names = dict.fromkeys(["case", *(name for row in rows for name in row)])
-    writer = csv.DictWriter(text, list(names), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    results = evaluation.results
+    write_rows(path, [{"case": case, **as_json(result)} for case in results for result in results[case]])
 
 
 def _volumes(folder: Path) -> dict[str, Path]:

@@ -9,7 +9,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -17,14 +16,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medseg.files import writing
+from medseg.report.case_view import COLOURS
 
 __all__ = ["class_colours", "overlay_picture", "save_overlay"]
 
 Image = NDArray[Any]
 Colour = tuple[float, float, float]
 
-# Okabe and Ito 2008: told apart with any colour vision; the order puts those first that differ most on grey.
-_PALETTE = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
 _OPACITY = 0.4
 _PERCENTILES = (0.5, 99.5)  # grey window: a few bright vessels or metal must not darken the rest
 _WIDTH_INCHES, _MOST_HEIGHT_INCHES = 12.0, 9.0
@@ -111,8 +109,8 @@ def save_overlay(
 
 def class_colours(count: int) -> list[Colour]:
     """Colours (red, green, blue in [0, 1]) of `count` foreground classes."""
-    if count <= len(_PALETTE):
-        return [to_rgb(name) for name in _PALETTE[:count]]
+    if count <= len(COLOURS):
+        return [(red / 255, green / 255, blue / 255) for red, green, blue in COLOURS[:count]]
     hues = matplotlib.colormaps["hsv"](np.linspace(0, 1, count, endpoint=False))
     return [(float(r), float(g), float(b)) for r, g, b, _ in hues]
 

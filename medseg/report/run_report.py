@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.data.case import Case
+from medseg.data.description import IGNORE_NAME
 from medseg.data.runfile import RUN_FILE, RunFile, read_run_file
 from medseg.errors import InputError
 from medseg.metrics.measures import MEASURES
@@ -132,7 +133,7 @@ def _view(folder: Path, case: Case, results: Sequence[ClassResult], classes: Map
         f"{r.class_name} {'missed' if r.missed else 'undefined' if math.isnan(r.dice) else f'Dice {r.dice:.3f}'}"
         for r in results
     )
-    return case_view(case, prediction, {v: n for v, n in classes.items() if n != "ignore"}, said)
+    return case_view(case, prediction, {v: n for v, n in classes.items() if n != IGNORE_NAME}, said)
 
 
 def _mean_dice(results: Sequence[ClassResult]) -> float:
@@ -145,7 +146,7 @@ def _viewer(views: Sequence[Mapping[str, Any]], run_file: RunFile | None) -> str
         f'<button type=button data-case="{i}" aria-pressed=false>{escape(view["name"])}</button>'
         for i, view in enumerate(views)
     )
-    names = [n for v, n in sorted(run_file.classes.items()) if v and n != "ignore"] if run_file else []
+    names = [n for v, n in sorted(run_file.classes.items()) if v and n != IGNORE_NAME] if run_file else []
     legend = "".join(
         f'<span class=key><i style="background:rgb{COLOURS[i % len(COLOURS)]}"></i>{escape(name)}</span>'
         for i, name in enumerate(names)

@@ -111,7 +111,8 @@ def read_run(folder: str | os.PathLike[str], split: str = "validation", checkpoi
     try:
         results = read_results(cases)
     except (TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{folder / 'metrics.json'}: no {split} cases of checkpoint {checkpoint} there") from error
+        where = "test.json" if split == "test" else f"metrics.json: checkpoint {checkpoint}"
+        raise InputError(f"{folder}/{where}: no {split} cases there; was it written by another version?") from error
     parts = run.get("cases")
     training = frozenset(c["name"] for part in ("labelled", "unlabelled") for c in parts[part]) if parts else None
     return RunRecord(

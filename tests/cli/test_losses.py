@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from medseg import losses as family
 from medseg.cli.losses import losses
 from medseg.errors import InputError
-from medseg.losses.describe import describe, short_name
+from medseg.losses.describe import describe
+from medseg.report.configs import short_name
 from medseg.share import overlay_folder
 
 NAMES = [name for name in family.__all__ if name.endswith("Loss")]
