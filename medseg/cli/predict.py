@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -83,7 +84,7 @@ def predict(
     if dicom_seg:
         from medseg.inference.dicom_seg import dicom_seg_writer
 
-        outputs = outputs.but(dicom_seg=dicom_seg_writer(loaded.plan, found.cases))
+        outputs = replace(outputs, dicom_seg=dicom_seg_writer(loaded.plan, found.cases))
     todo, problems = _to_do(cases, outputs, overwrite)
     failures = [*share(list(found.problems.values()), shard), *problems]
     before = len(cases) - len(todo) - len(problems)

@@ -42,7 +42,7 @@ def tune_postprocessing(
     from medseg.data.description import IGNORE_NAME
     from medseg.data.runfile import read_run_file
     from medseg.engine import Autocast, pick_device
-    from medseg.engine.judgement import split_cases
+    from medseg.engine.judgement import judged_cases
     from medseg.inference import PlannedInferer, VolumeDataset, load_model, predict_labels
     from medseg.inference.tuning import FEWEST_CASES, choose, dice_of_candidates
     from medseg.plan import save_plan
@@ -53,7 +53,7 @@ def tune_postprocessing(
         what = "regions, which overlap" if model.plan.regions else "several members; tune each of them"
         raise InputError(f"{run}: its model has {what}; post-processing is tuned for classes of one network")
     plan = model.plan.model_copy(update={"postprocessing": {}})  # judged against none
-    cases = split_cases(run, "validation", data)
+    cases = judged_cases(run, "validation", data)
     values = [value for value in plan.label_values if value]
     scores: dict[int, list[list[float]]] = {value: [] for value in values}
     inferer, autocast, errors = PlannedInferer(plan, where), Autocast(where), Console(stderr=True)

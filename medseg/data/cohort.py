@@ -39,6 +39,7 @@ class Cohort:
             they are painted into one label map; empty where the targets are the classes.
         soft: whether labels are not maps of class values but probabilities: of each foreground class (X, Y, Z, K - 1),
             or (X, Y, Z) where there is one.
+        folder: where the data lies, with what else is said of it; None where there is no such place.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Cohort:
     test: tuple[Case, ...]
     regions: tuple[Region, ...] = ()
     soft: bool = False
+    folder: Path | None = None
 
 
 def load_cohort(
@@ -120,6 +122,7 @@ def load_cohort(
         split.test,
         listing.regions,
         listing.soft,
+        listing.folder,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from medseg.data.case import Case
 from medseg.data.description import annotated_values, describe
 from medseg.data.listing import CHANNEL, Listing, unknown_channels
-from medseg.data.volume import strip_suffix
+from medseg.data.volume import strip_suffix, suffix_of
 from medseg.errors import InputError
 
 __all__ = ["list_decathlon"]
@@ -71,8 +71,7 @@ def _numbered(images: tuple[Path, ...], channels: int) -> tuple[Path, ...]:
     if len(images) > 1 or images[0].exists():
         return images
     stem = strip_suffix(images[0].name)
-    suffix = images[0].name[len(stem) :]
-    parts = tuple(images[0].with_name(f"{stem}_{channel:04}{suffix}") for channel in range(channels))
+    parts = tuple(images[0].with_name(f"{stem}_{channel:04}{suffix_of(images[0].name)}") for channel in range(channels))
     return parts if all(part.is_file() for part in parts) else images
 
 

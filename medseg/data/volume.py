@@ -32,6 +32,7 @@ __all__ = [
     "read_volume",
     "refuse_undefined",
     "strip_suffix",
+    "suffix_of",
     "volume_files",
     "write_segmentation",
 ]
@@ -54,6 +55,11 @@ def strip_suffix(name: str) -> str:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return name
+
+
+def suffix_of(name: str) -> str:
+    """The volume suffix of a name as it is written there, "" where it has none."""
+    return name[len(strip_suffix(name)) :]
 
 
 def is_volume(path: str | os.PathLike[str]) -> bool:

@@ -18,7 +18,7 @@ from torch import nn
 
 from medseg import ranks
 from medseg.data.description import IGNORE_NAME
-from medseg.data.volume import strip_suffix, write_segmentation
+from medseg.data.volume import suffix_of, write_segmentation
 from medseg.engine.calibration import probability_buffer, with_calibration
 from medseg.engine.precision import Autocast
 from medseg.errors import InputError
@@ -173,7 +173,7 @@ class WriteSegmentations:
 
     def path(self, name: str, image: Path) -> Path:
         """Where the segmentation of the case `name` with the file `image` is written."""
-        return self.folder / f"{name}{self.suffix or image.name[len(strip_suffix(image.name)) :] or '.nii.gz'}"
+        return self.folder / f"{name}{self.suffix or suffix_of(image.name) or '.nii.gz'}"
 
 
 def show_evaluation(evaluator: VolumeEvaluator, title: str, file: str | os.PathLike[str] | None = None) -> None:

@@ -217,24 +217,21 @@ class TrainingJob:
         found = judge_checkpoints(self.validation, network, checkpoints, self.plan, self.output, self.pictures)
         if not ranks.is_first():
             return
-        judged = {"validation": found}
         metrics = {
             "model": {"checkpoint": "best", "network": shown_name(best["chosen"]), "step": best["step"]},
             "steps": self.trainer.state.steps,
             "tolerance_mm": TOLERANCE_MM,
             "seconds": round(time.monotonic() - begin, 1),
-            **{split: as_json(found) for split, found in judged.items()},
+            "validation": as_json(found),
         }
         write_text(self.output / "metrics.json", json.dumps(metrics, indent=1))
-        terms = data_terms(str(self.config.get("dataset_dir", "")))
+        terms = {} if self.cohort.folder is None else data_terms(self.cohort.folder)
         write_card(self.output / "model", self.plan, terms, metrics)
-        for split, found in judged.items():
-            flat = {f"{split}_{name}/dice": found[name]["summary"].dice.mean for name in found}
-            flat |= {f"{split}_{name}/hd95_mm": found[name]["summary"].hd95_mm.mean for name in found}
-            finite = {name: value for name, value in flat.items() if math.isfinite(value)}
-            self.trainer.log("judged", finite)
+        summaries = {name: of_checkpoint["summary"] for name, of_checkpoint in found.items()}
+        flat = {f"validation_{name}/dice": summary.dice.mean for name, summary in summaries.items()}
+        flat |= {f"validation_{name}/hd95_mm": summary.hd95_mm.mean for name, summary in summaries.items()}
+        self.trainer.log("judged", {name: value for name, value in flat.items() if math.isfinite(value)})
         folders = [self.output / name for name in ("model", "pictures")]
         names = ("config.yaml", "plan.yaml", "run.json", "metrics.json", "metrics.jsonl")
         self.tracker.artifacts([*folders, *(self.output / name for name in names)])
-        shown = {name: found["summary"] for name, found in judged["validation"].items()}
-        self.console.print(checkpoint_table(shown, "validation", shown["best"].n_cases))
+        self.console.print(checkpoint_table(summaries, "validation", summaries["best"].n_cases))

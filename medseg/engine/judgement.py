@@ -24,7 +24,7 @@ from medseg.files import write_text
 from medseg.inference import PlannedInferer, VolumeDataset, load_model
 from medseg.metrics.report import ClassResult, as_json, read_results, summarise
 
-__all__ = ["SplitJudgement", "is_folds", "judge_split", "judged_runs", "recorded_judgement", "split_cases"]
+__all__ = ["SplitJudgement", "is_folds", "judge_split", "judged_cases", "judged_runs", "recorded_judgement"]
 
 _SPLITS = ("validation", "test")
 
@@ -83,7 +83,7 @@ def judge_split(
     before = recorded_judgement(run) if split == "test" else None
     if before is not None and not again:
         return before
-    cases = split_cases(run, split, data)
+    cases = judged_cases(run, split, data)
     model = load_model(run / "model", device)
     classes = judged_runs(run)[0].classes
     evaluator = VolumeEvaluator(
@@ -169,7 +169,7 @@ def _digest(run: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def split_cases(run: Path, split: str, data: str | os.PathLike[str] | None) -> tuple[Case, ...]:
+def judged_cases(run: Path, split: str, data: str | os.PathLike[str] | None) -> tuple[Case, ...]:
     """The cases of a run's split, with labels.
 
     Args:
@@ -190,8 +190,8 @@ def split_cases(run: Path, split: str, data: str | os.PathLike[str] | None) -> t
             raise InputError(f"{data}: no labelled case {absent[0]}, which is a {split} case of {run}; give its folder")
         cases = tuple(replace(case, images=known[case.name].images, label=known[case.name].label) for case in cases)
     for case in cases:
-        for path in (*case.images, case.label):
-            if path is None or not path.exists():
+        for path in case.files:
+            if not path.exists():
                 raise InputError(
                     f"{path}: no such file, case {case.name} of {run}; has the data moved? give --data FOLDER"
                 )

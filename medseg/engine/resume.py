@@ -71,7 +71,8 @@ def resume(trainer: Trainer, folder: Path, record: Mapping[str, Any], force: boo
             handler.waited = 0  # more steps are asked for: they are given a chance
     ended = state["ended"] if any(handler.over for handler in stopping) else ""  # not with more steps or patience
     trainer.go_on(state["step"], steps, ended)
-    said = [*(f"has ended: {ended}; more steps or patience take it on" for _ in range(bool(ended))), *changed]
+    said = [f"has ended: {ended}; more steps or patience take it on"] if ended else []
+    said += changed
     said += [f"{name} was {before}, is {now}" for name, (before, now) in _elsewhere(state, record).items()]
     return f"Resumed after step {state['step']} of {steps}" + "".join(f"; {line}" for line in said)
 

@@ -17,6 +17,7 @@ __all__ = ["open_study", "run_sweep", "trial_value"]
 
 _ALIVE_SECONDS = 60  # between signs of life; a trial without one for five times as long was killed, and is taken up
 _UNDER_WAY = {"RUNNING", "WAITING"}
+_TAKEN = _UNDER_WAY | {"COMPLETE"}
 
 
 class _TrialError(Exception):
@@ -95,7 +96,7 @@ def run_sweep(
             f"{len(elsewhere)} trial(s) are under way elsewhere, or were killed a short while ago: "
             f"{', '.join(elsewhere)}; after five minutes the same command takes up what was killed"
         )
-    return [name for name in wanted if not states[name] & (_UNDER_WAY | {"COMPLETE"})]
+    return [name for name in wanted if not states[name] & _TAKEN]
 
 
 def trial_value(folder: Path, metric: str = "dice") -> float:
@@ -121,7 +122,7 @@ def _grid(
 
     by_name = {trial.name: trial for trial in trials}
     states = _states(study)
-    missing = [name for name in by_name if not states[name] & (_UNDER_WAY | {"COMPLETE"})]
+    missing = [name for name in by_name if not states[name] & _TAKEN]
     for name in missing:
         # by name alone: as a parameter, the names would be fixed with the first trial, and no list could grow
         study.enqueue_trial({}, user_attrs={"trial": name})
@@ -147,7 +148,7 @@ def _search(search: Search, study: Any, train: Callable[[Trial], float], say: Ca
     failed = {
         t.user_attrs["trial"]: t.params
         for t in study.get_trials(deepcopy=False)
-        if "trial" in t.user_attrs and not states[t.user_attrs["trial"]] & (_UNDER_WAY | {"COMPLETE"})
+        if "trial" in t.user_attrs and not states[t.user_attrs["trial"]] & _TAKEN
     }
     for name, params in failed.items():
         study.enqueue_trial(params, user_attrs={"trial": name})

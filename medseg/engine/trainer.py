@@ -30,7 +30,7 @@ class LogEvents(EventEnum):
 
 @dataclass(frozen=True)
 class Logged:
-    """A row of metrics of `kind` "train" or "validation" after `step` steps."""
+    """A row of metrics after `step` steps; `kind` is "train", "validation", "fault", "system" or "judged"."""
 
     step: int
     kind: str
@@ -127,10 +127,6 @@ class Trainer(MonaiTrainer):
         self.state.epoch = step // self.state.epoch_length
         self.state.steps, self.state.ended = steps, ended
         self.data_loader.first_step = step
-
-    def progress(self) -> Progress:
-        """How many steps are done, of how many."""
-        return Progress(self.state.iteration, self.state.steps or 0)
 
     def listen(self, handler: Callable[[Any], None]) -> None:
         """Has `handler(trainer)` called for each row of metrics, `state.logged`."""

@@ -28,10 +28,11 @@ def write_card(
     write_text(Path(folder) / "model_card.md", model_card(plan, terms, metrics))
 
 
-def data_terms(dataset_dir: str | os.PathLike[str]) -> dict[str, str]:
-    """What a dataset.json says of its origin: `description`, `reference`, `licence`, `release`, where it says it."""
+def data_terms(folder: str | os.PathLike[str]) -> dict[str, str]:
+    """What the dataset.json in `folder` says of the data's origin: `description`, `reference`, `licence`, `release`,
+    where it says it."""
     try:
-        content = json.loads((Path(dataset_dir) / "dataset.json").read_text(encoding="utf-8"))
+        content = json.loads((Path(folder) / "dataset.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     if not isinstance(content, dict):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-__all__ = ["Ensemble"]
+__all__ = ["Ensemble", "mean_logits"]
 
 
 class Ensemble(nn.Module):
@@ -23,7 +23,12 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, windows: Tensor) -> Tensor:
-        total: Tensor = self.members[0](windows).float()
-        for member in list(self.members)[1:]:
-            total = total + member(windows)
-        return total / len(self.members)
+        return mean_logits(list(self.members), windows)
+
+
+def mean_logits(networks: Sequence[Callable[[Tensor], Tensor]], windows: Tensor) -> Tensor:
+    """The mean of what `networks` make of windows (B, C, X, Y, Z): (B, K, X, Y, Z) float32."""
+    total = networks[0](windows).float()
+    for network in networks[1:]:
+        total = total + network(windows)
+    return total / len(networks)

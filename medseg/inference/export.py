@@ -15,26 +15,14 @@ import torch
 import medseg
 from medseg.errors import InputError
 from medseg.files import write_text, writing
-from medseg.inference.model import load_model
+from medseg.inference.model import load_model, model_folder
 from medseg.plan import Plan
 from medseg.share import bundle_folder
 
-__all__ = ["export_bundle", "model_folder", "model_metadata"]
+__all__ = ["export_bundle", "model_metadata"]
 
 _CONFIGS = ("inference.yaml", "evaluate.yaml", "logging.conf")
 _ROOT = """bundle_root: "$str(medseg.bundle.bundle_folder())"\n"""
-
-
-def model_folder(run: Path) -> Path:
-    """The model folder of a run: `run/model`, or `run` itself where it is one.
-
-    Raises:
-        InputError: neither is.
-    """
-    for folder in (run, run / "model"):
-        if (folder / "model.safetensors").is_file():
-            return folder
-    raise InputError(f"{run}: no model there; expected a run's folder or a folder with model.safetensors and plan.yaml")
 
 
 def export_bundle(run: Path, output: Path) -> tuple[Path, Path]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from medseg.inference.ensemble import Ensemble
+from medseg.inference.ensemble import Ensemble, mean_logits
 from medseg.networks.unet import UNet
 
 __all__ = ["Head", "Split", "split"]
@@ -67,16 +68,7 @@ def split(
 
 
 def _mean(networks: Sequence[Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tensor]:
-    if len(networks) == 1:
-        return networks[0]
-
-    def mean(windows: Tensor) -> Tensor:
-        total = networks[0](windows).float()
-        for network in networks[1:]:
-            total = total + network(windows)
-        return total / len(networks)
-
-    return mean
+    return networks[0] if len(networks) == 1 else partial(mean_logits, networks)
 
 
 def _joined(bodies: Sequence[Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tensor]:

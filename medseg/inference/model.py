@@ -26,7 +26,7 @@ from medseg.inference.ensemble import Ensemble
 from medseg.networks.unet import UNet, planned_unet
 from medseg.plan import Plan, load_plan, printable, save_plan
 
-__all__ = ["Model", "load_model", "save_model"]
+__all__ = ["Model", "load_model", "model_folder", "save_model"]
 
 _MOST_MEMBERS = 64
 # What members must agree in to be given the same windows: all but names, normalisation being part of `channels`.
@@ -69,25 +69,24 @@ def save_model(folder: str | os.PathLike[str], weights: Mapping[str, Tensor], pl
 
 
 def load_model(folder: str | os.PathLike[str], device: torch.device | str = "cpu") -> Model:
-    """Reads a model folder, the folder of a run, which has one at `model`, or a folder whose `ensemble.yaml` lists
-    model folders below it:
+    """Reads a model folder, or one whose `ensemble.yaml` lists model folders below it:
 
         members: [fold_0/model, fold_1/model]
+
+    Either may be the folder `model` of the one that is given, as that of a run.
 
     Raises:
         InputError: the folder or one of its files is missing, is no safetensors file, the tensors are not those
             of the plan's network, or members are elsewhere or disagree.
     """
     folder = Path(folder)
-    if (folder / "ensemble.yaml").is_file() and not (folder / "model.safetensors").is_file():
-        return _ensemble(folder, device)
-    if not (folder / "model.safetensors").is_file() and (folder / "model").is_dir():
-        folder /= "model"
+    for place in (folder, folder / "model"):
+        if (place / "model.safetensors").is_file():
+            break
+        if (place / "ensemble.yaml").is_file():
+            return _ensemble(place, device)
+    folder = model_folder(folder)
     file = folder / "model.safetensors"
-    if not file.is_file():
-        raise InputError(
-            f"{folder}: no model there; expected the folder of a run, or one with model.safetensors and plan.yaml"
-        )
     plan = load_plan(folder / "plan.yaml")
     # what the first stage takes and gives
     channels = plan.inference.batch * max(len(plan.channels), plan.network.filters[0])
@@ -104,6 +103,20 @@ def load_model(folder: str | os.PathLike[str], device: torch.device | str = "cpu
     digest = hashlib.sha256(file_digest(file) + file_digest(folder / "plan.yaml")).hexdigest()
     on_device = network.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
     return Model(on_device, plan, digest)
+
+
+def model_folder(path: Path) -> Path:
+    """The folder of a model's files: `path` itself, or `path/model` where that is a run's.
+
+    Raises:
+        InputError: neither has weights.
+    """
+    for folder in (path, path / "model"):
+        if (folder / "model.safetensors").is_file():
+            return folder
+    raise InputError(
+        f"{path}: no model there; expected the folder of a run, or one with model.safetensors and plan.yaml"
+    )
 
 
 def _check_tensors(file: Path, expected: Mapping[str, torch.Size]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import hashlib
 import json
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from medseg.data.case import Case
 from medseg.data.digests import file_digest
 from medseg.data.geometry import Geometry
-from medseg.data.volume import strip_suffix, write_segmentation
+from medseg.data.volume import suffix_of, write_segmentation
 from medseg.errors import InputError
 from medseg.files import write_text, writing
 from medseg.inference.findings import Findings
@@ -56,9 +55,7 @@ class Outputs:
 
     def segmentation(self, case: Case) -> Path:
         """The segmentation's file."""
-        image = case.images[0]
-        own = image.name[len(strip_suffix(image.name)) :] or ".nii.gz"
-        return self.folder / f"{case.name}{self.suffix or own}"
+        return self.folder / f"{case.name}{self.suffix or suffix_of(case.images[0].name) or '.nii.gz'}"
 
     def files(self, case: Case) -> list[Path]:
         """All files of a case but the record."""
@@ -120,10 +117,6 @@ class Outputs:
         if self.dicom_seg:
             self.dicom_seg(self.folder / f"{case.name}.dcm", prediction.labels, item)
         write_text(path, json.dumps({**record, "finished": True, **findings.as_json()}, indent=1) + "\n")
-
-    def but(self, **fields: Any) -> Outputs:
-        """The same with other fields."""
-        return dataclasses.replace(self, **fields)
 
     def _record(self, name: str) -> Path:
         return self.folder / f"{name}.json"

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from medseg.tracking.journal import Journal, Stored
-from medseg.tracking.store import artifact_location, make_local, metric_key, quiet
+from medseg.tracking.store import experiment_id, make_local, metric_key, quiet
 
 __all__ = ["Delivery", "Sent"]
 
@@ -60,7 +60,8 @@ class Delivery:
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
-        run = self._client.create_run(self._experiment_id(), run_name=self.journal.run_name, tags=self.tags)
+        where = experiment_id(self._client, self.uri, self.journal.experiment)
+        run = self._client.create_run(where, run_name=self.journal.run_name, tags=self.tags)
         self.journal.stores[self.uri] = Stored(run.info.run_id)
         self.journal.save()  # at once: a run that nobody remembers would stay RUNNING for ever
         self._there, self._params, self._status = {}, {}, "RUNNING"
@@ -154,17 +155,3 @@ class Delivery:
         else:
             self._client.set_terminated(self.run_id, status)
         self._status = status
-
-    def _experiment_id(self) -> str:
-        from mlflow.exceptions import MlflowException
-
-        name = self.journal.experiment
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
-            try:
-                return self._client.create_experiment(name, artifact_location(self.uri))
-            except MlflowException:  # another run made it at the same moment
-                found = self._client.get_experiment_by_name(name)
-                if found is None:
-                    raise
-        return found.experiment_id

@@ -6,7 +6,7 @@ import sys
 
 from medseg.errors import InputError
 from medseg.tracking.search import SWEEP_TAG, list_runs
-from medseg.tracking.store import artifact_location, default_uri, make_local, quiet
+from medseg.tracking.store import default_uri, experiment_id, make_local, quiet
 
 __all__ = ["parent_run"]
 
@@ -27,9 +27,9 @@ def parent_run(experiment: str) -> str | None:
     try:
         make_local(uri)
         client = MlflowClient(uri)
-        found = client.get_experiment_by_name(experiment)
-        key = found.experiment_id if found else client.create_experiment(experiment, artifact_location(uri))
-        run = client.create_run(key, run_name=experiment, tags={SWEEP_TAG: experiment})
+        run = client.create_run(
+            experiment_id(client, uri, experiment), run_name=experiment, tags={SWEEP_TAG: experiment}
+        )
         client.set_terminated(run.info.run_id)
     except Exception as error:  # whatever a store's driver raises
         print(f"Warning: MLflow store {uri}: the sweep's runs are not nested ({error})", file=sys.stderr)

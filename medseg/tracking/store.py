@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 
 # medseg works on data that must not leave the machine: MLflow's usage telemetry stays off unless asked for
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -13,6 +14,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 __all__ = [
     "artifact_location",
     "default_uri",
+    "experiment_id",
     "local_folder",
     "local_uri",
     "make_local",
@@ -70,6 +72,25 @@ def artifact_location(uri: str) -> str | None:
     """Beside a local SQLite store the folder `mlartifacts`; None leaves it to the server."""
     folder = local_folder(uri)
     return None if folder is None else (folder / "mlartifacts").absolute().as_uri()
+
+
+def experiment_id(client: Any, uri: str, name: str) -> str:
+    """The id of an experiment in the store at `uri`, which is made where absent.
+
+    Raises:
+        MlflowException: the store does not answer, or takes no such name.
+    """
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifact_location(uri)))
+        except MlflowException:  # another run made it at the same moment
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
 
 
 def store_problem() -> tuple[str, str]:

@@ -180,6 +180,12 @@ def test_an_ensemble_has_all_members(ensemble: Path) -> None:
     assert len({model.digest, *(one.digest for one in alone)}) == 3
 
 
+def test_the_folder_of_all_folds_is_their_ensemble(ensemble: Path) -> None:
+    (ensemble / "cv").mkdir()
+    (ensemble / "cv" / "model").symlink_to(ensemble)
+    assert load_model(ensemble / "cv").digest == load_model(ensemble).digest
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

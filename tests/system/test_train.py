@@ -77,7 +77,7 @@ def test_bundle_and_command_line_end_with_equal_weights(medseg: Any, tiny_cohort
         overlay_folder() / "network" / "small.yaml",
     ]
     command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", str([str(f) for f in files])]
-    command += ["--dataset_dir", str(tiny_cohort), "--steps", "3", "--seed", "5", "--val_interval", "2"]
+    command += ["--dataset_dir", f"$str({str(tiny_cohort)!r})", "--steps", "3", "--seed", "5", "--val_interval", "2"]
     command += ["--output_dir", str(tmp_path / "b")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -85,7 +85,9 @@ def test_bundle_and_command_line_end_with_equal_weights(medseg: Any, tiny_cohort
     for key in ("student_0", "teacher"):
         assert all(torch.equal(a[key][name], b[key][name]) for name in a[key])
     ours, theirs = (yaml.safe_load((tmp_path / run / "config.yaml").read_text()) for run in "ab")
-    assert {k for k in ours if ours[k] != theirs[k]} == {"output_dir"}
+    assert {k for k in ours if ours[k] != theirs[k]} == {"dataset_dir", "output_dir"}
+    # what the data says of itself is found also where its folder is an expression, as in overlays of tasks
+    assert "made by a computer" in (tmp_path / "b" / "model" / "model_card.md").read_text()
 
 
 def test_labels_of_unlabelled_cases_change_nothing(medseg: Any, tiny_cohort: Path, tmp_path: Path) -> None:
