@@ -23,12 +23,6 @@ class Fields(NamedTuple):
     y: Tensor
     m: Tensor
 
-    def without_background(self) -> Fields:
-        """The classes from 1 on, where there are several."""
-        if self.p.shape[1] == 1:
-            return self
-        return Fields(self.z[:, 1:], self.p[:, 1:], self.y[:, 1:], self.m)
-
 
 def fields_of(
     logits: Tensor,

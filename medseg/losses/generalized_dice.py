@@ -10,7 +10,7 @@ from torch import Tensor
 from medseg.losses.checks import Absent, Activation, Reduction, check_choice, class_tensor
 from medseg.losses.class_weights import ClassWeight
 from medseg.losses.functional_module import RegionSumsLoss
-from medseg.losses.reduce import ratio
+from medseg.losses.reduce import ratio, reduced
 from medseg.losses.region_sums import region_sums
 from medseg.losses.wanted import RegionSums, Wanted
 
@@ -29,7 +29,6 @@ def generalized_dice_of(
 ) -> Tensor:
     """1 - (2 sum_k v_k I_k + s) / (sum_k v_k (P_k + Y_k) + s) from its sums; see `GeneralizedDiceLoss`."""
     check_choice("absent", absent, Absent)
-    check_choice("reduction", reduction, Reduction)
     parts = [sums.sum("overlap"), sums.sum("size"), sums.target, sums.mass]
     overlap, size, volume, mass = [x.sum(0, keepdim=True) for x in parts] if batch else parts
     given = class_tensor(class_weight, volume.shape[1], volume)
@@ -46,10 +45,7 @@ def generalized_dice_of(
     whole = (weight * (size + volume)).sum(1)
     values = errors / (whole + smooth).clamp_min(torch.finfo(whole.dtype).tiny)
     counted = present.any(1) if absent == "skip" else mass[:, 0] > 0
-    values = values.masked_fill(~counted, 0)
-    if reduction == "none":
-        return values
-    return values.sum() if reduction == "sum" else values.mean()
+    return reduced(values.masked_fill(~counted, 0), reduction)
 
 
 def generalized_dice_loss(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from medseg.losses.fields import one_hot, wide
 from medseg.losses.wanted import Reading
 
 __all__ = ["plain_sums"]
@@ -16,13 +17,13 @@ def plain_sums(
     logits: Tensor, target: Tensor, mask: Tensor | None, how: Reading
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What `Blockwise` gives: sums (S, B, K), mass (B, 1), target (B, K), target2 (B, K)."""
-    z = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    z = wide(logits)
     y = target.to(z.dtype)
     m = torch.ones_like(z[:, :1]) if mask is None else mask.to(z.dtype)
     if how.ignore_index is not None and target.shape[1] == 1:
         m = m * (target != how.ignore_index)
     if target.shape[1] != z.shape[1]:
-        y = (target == torch.arange(z.shape[1], device=z.device).view(1, -1, 1)).to(z.dtype)
+        y = one_hot(target, z.shape[1], z.dtype)
     p, log_p, log_q = _fields(z, how)
     on, off = m * y, m * (1 - y)
     least = torch.finfo(z.dtype).eps  # a root has no slope at 0

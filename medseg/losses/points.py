@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from medseg.losses.fields import wide
+
 __all__ = ["Corners", "draw_points"]
 
 
@@ -46,8 +48,7 @@ class Corners:
 
     def interpolate(self, volume: Tensor) -> Tensor:
         """(B, C, P): `volume` at the points, in float32 at least."""
-        values = self.look_up(volume)
-        return (values.to(torch.promote_types(values.dtype, torch.float32)) * self.weight).sum(2)
+        return (wide(self.look_up(volume)) * self.weight).sum(2)
 
     def interpolate_labels(self, labels: Tensor, classes: int) -> Tensor:
         """(B, K, P): the index labels (B, 1, ...) at the points, interpolated as `classes` probabilities."""

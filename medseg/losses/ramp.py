@@ -8,17 +8,23 @@ from typing import Literal
 
 from medseg.losses.checks import check_choice
 
-__all__ = ["Ramp", "Shape"]
+__all__ = ["Ramp", "Shape", "risen"]
 
 Shape = Literal["linear", "cosine", "sigmoid"]
 
 
+def risen(t: float, shape: Shape) -> float:
+    """How far a ramp has risen at the share `t` of its way, both from 0 to 1: linear t; cosine (1 - cos(pi t)) / 2;
+    sigmoid exp(-5 (1 - t)^2) (Laine & Aila 2017), which is 0.0067 and not 0 at t = 0."""
+    if shape == "linear":
+        return t
+    return (1 - math.cos(math.pi * t)) / 2 if shape == "cosine" else math.exp(-5 * (1 - t) ** 2)
+
+
 @dataclass(frozen=True)
 class Ramp:
-    """A weight that goes from `start` to `end` between the steps `begin` and `begin + steps`.
-
-    With t the share of the way in [0, 1]: linear t; cosine (1 - cos(pi t)) / 2; sigmoid exp(-5 (1 - t)^2)
-    (Laine & Aila 2017), which is 0.0067 and not 0 at t = 0. `steps` = 0 is a switch at `begin`.
+    """A weight that goes from `start` to `end` between the steps `begin` and `begin + steps`, in the `shape` of
+    `risen`. `steps` = 0 is a switch at `begin`.
     """
 
     start: float = 0.0
@@ -37,9 +43,4 @@ class Ramp:
         if step >= self.begin + self.steps:
             return self.end
         t = max(step - self.begin, 0) / self.steps if self.steps else 0.0
-        share = {
-            "linear": t,
-            "cosine": (1 - math.cos(math.pi * t)) / 2,
-            "sigmoid": math.exp(-5 * (1 - t) ** 2),
-        }[self.shape]
-        return self.start + (self.end - self.start) * share
+        return self.start + (self.end - self.start) * risen(t, self.shape)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from medseg.losses.checks import Denominator, Reduction, check_choice, class_tensor
 
-__all__ = ["mean_of_classes", "over_samples", "ratio"]
+__all__ = ["mean_of_classes", "over_samples", "ratio", "reduced"]
 
 
 def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
@@ -68,8 +68,12 @@ def over_samples(
         reduction: "none" gives (B,), "sum" its sum.
     """
     check_choice("denominator", denominator, Denominator)
+    return reduced(ratio(numerator, weight) if denominator == "mask" else numerator / everything, reduction)
+
+
+def reduced(values: Tensor, reduction: Reduction) -> Tensor:
+    """The mean or the sum of values (B,), or with "none" the values themselves."""
     check_choice("reduction", reduction, Reduction)
-    values = ratio(numerator, weight) if denominator == "mask" else numerator / everything
     if reduction == "none":
         return values
     return values.sum() if reduction == "sum" else values.mean()

@@ -10,7 +10,7 @@ from medseg.losses import FeatureCosineLoss, entropy_loss
 from medseg.losses.checks import Activation
 from medseg.methods.base import Loss, MethodOutput, Models, Progress, loss_of, parts, unlabelled_part
 from medseg.methods.forward import forward_all
-from medseg.methods.mixing import Mixed, Pairs
+from medseg.methods.mixing import Pairs, View
 from medseg.methods.ramps import Ramp
 from medseg.methods.teaching import Taught, taught
 from medseg.networks.unet import NetworkOutput
@@ -94,7 +94,7 @@ class ConsistentCopyPaste:
             if self.box is not None:
                 views |= {"labelled": _labelled(pairs.alone), "mixed": pairs.mixed(pseudo, weight)}
             if self.whole:
-                views["whole"] = Mixed(part.strong, pseudo.label, weight * pseudo.kept.float(), None, part.slots)
+                views["whole"] = View(part.strong, pseudo.label, weight * pseudo.kept.float(), None, part.slots)
         views = {name: view for name, view in views.items() if len(view.image)}
         images = {name: view.image for name, view in views.items()}
         if self.twins is not None:
@@ -130,14 +130,14 @@ class ConsistentCopyPaste:
         kept[:m] &= agreed
         return pseudo._replace(kept=kept, agreed=same)
 
-    def _twin(self, batch: Batch, name: str, view: Mixed) -> Tensor:
+    def _twin(self, batch: Batch, name: str, view: View) -> Tensor:
         assert self.twins is not None
         return apply_remap(view.image, self.twins.draw(*batch.key, view.slots, view.image.shape[1], f"{name} twin"))
 
     def _segmentation(
         self,
         output: MethodOutput,
-        views: dict[str, Mixed],
+        views: dict[str, View],
         found: dict[str, NetworkOutput],
         targets: Targets,
         progress: Progress,
@@ -152,7 +152,7 @@ class ConsistentCopyPaste:
             output.diagnostics.update(parts(name, terms))
 
     def _features(
-        self, output: MethodOutput, views: dict[str, Mixed], found: dict[str, NetworkOutput], targets: Targets
+        self, output: MethodOutput, views: dict[str, View], found: dict[str, NetworkOutput], targets: Targets
     ) -> None:
         """Adds the distance of the features of images and twins, over foreground by its weight in the loss."""
         if not self.feature_weight:
@@ -176,5 +176,5 @@ class ConsistentCopyPaste:
         output.weights["entropy"] = weight * self.entropy_weight
 
 
-def _labelled(part: Labelled) -> Mixed:
-    return Mixed(part.image, part.label, part.mask, part.annotated, part.slots)
+def _labelled(part: Labelled) -> View:
+    return View(part.image, part.label, part.mask, part.annotated, part.slots)

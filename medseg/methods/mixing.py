@@ -13,13 +13,13 @@ from medseg.augment import Batch, BoxMix, Labelled, Unlabelled, mix, unmix
 from medseg.methods.base import unlabelled_part
 from medseg.methods.teaching import Taught
 
-__all__ = ["Mixed", "Pairs"]
+__all__ = ["Pairs", "View"]
 
 
 @dataclass(frozen=True)
-class Mixed:
-    """The two images of each of m pairs after a box changed places, (2 m, ...): first the labelled images with a box of
-    the unlabelled ones, then the reverse. `mask` holds weights: 1 for what the ground truth says."""
+class View:
+    """Images (B, C, D, H, W) with the label that they are learned by, and where it counts: a mask or weights (B, 1, D,
+    H, W), 1 for what the ground truth says. `annotated` and `slots` as in `Labelled`."""
 
     image: Tensor
     label: Tensor
@@ -28,7 +28,8 @@ class Mixed:
     slots: Sequence[int]
 
     def pictures(self) -> dict[str, Tensor]:
-        """The first direction: labelled images with a box of unlabelled ones, their label, and where it counts."""
+        """Of what `Pairs.mixed` gave the first half: labelled images with a box of unlabelled ones, their label, and
+        where it counts."""
         m = len(self.image) // 2
         return {"mixed": self.image[:m], "mixed label": self.label[:m], "counts": self.mask[:m] > 0}
 
@@ -69,12 +70,12 @@ class Pairs:
             ),
         )
 
-    def mixed(self, pseudo: Taught, weight: float) -> Mixed:
-        """Both directions in the student's views, with voxels of the unlabelled images weighed by `weight` where they
-        are kept."""
+    def mixed(self, pseudo: Taught, weight: float) -> View:
+        """Both directions (2 m, ...) in the student's views, first the labelled images with a box of the unlabelled
+        ones, then the reverse; voxels of the unlabelled images are weighed by `weight` where they are kept."""
         m, a, b = len(self.box), self.labelled, self.unlabelled
         known = a.mask.float()
-        return Mixed(
+        return View(
             self.both(a.image, b.strong),
             self.both(a.label, pseudo.label[:m].to(a.label.dtype)),
             self.both(known, weight * pseudo.kept[:m].float()),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from medseg.losses.ramp import risen
 from medseg.methods.base import Progress
 
 __all__ = ["Ramp", "RampShape"]
@@ -17,8 +17,7 @@ RampShape = Literal["sigmoid", "linear", "cosine", "constant"]
 class Ramp:
     """0 until `start`, then rising to `weight` over `length`, both shares of the run.
 
-    Shapes, t from 0 to 1: sigmoid exp(-5 (1 - t)^2) (Laine & Aila 2017), linear t, cosine (1 - cos(pi t)) / 2, and
-    constant, which is `weight` from `start` on.
+    Shapes are those of `medseg.losses.ramp.risen`, and constant, which is `weight` from `start` on.
     """
 
     weight: float = 1.0
@@ -37,12 +36,4 @@ class Ramp:
         if progress.share < self.start:
             return 0.0
         t = min((progress.share - self.start) / self.length, 1.0) if self.length > 0 else 1.0
-        match self.shape:
-            case "sigmoid":
-                return self.weight * math.exp(-5 * (1 - t) ** 2)
-            case "linear":
-                return self.weight * t
-            case "cosine":
-                return self.weight * (1 - math.cos(math.pi * t)) / 2
-            case "constant":
-                return self.weight
+        return self.weight if self.shape == "constant" else self.weight * risen(t, self.shape)

@@ -206,6 +206,9 @@ def test_runs_are_found_and_torn_logs_read(make_run: MakeRun, tmp_path: Path) ->
             find_runs([path])
     with pytest.raises(InputError, match="evaluate"):
         read_run(a, "test")
+    (a / "test.json").write_text(json.dumps({"cases": 0}))
+    with pytest.raises(InputError, match=r"a/test\.json: no test cases"):
+        read_run(a, "test")
     (b / "config.yaml").write_text(yaml.safe_dump([1]))
     with pytest.raises(InputError, match="mapping"):
         read_run(b)
