@@ -23,18 +23,12 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path | None:
-    """The folder of real volumes: MEDSEG_DATA, or ../shared/data; None where it is absent."""
+def real_data() -> Path:
+    """The folder of real volumes: MEDSEG_DATA, or ../shared/data; skips where it is absent."""
     root = Path(os.environ.get("MEDSEG_DATA") or Path(__file__).parents[2] / "shared" / "data").resolve()
-    return root if root.is_dir() else None
-
-
-@pytest.fixture(scope="session")
-def real_data(shared_data: Path | None) -> Path:
-    """The folder of real volumes; skips where it is absent."""
-    if shared_data is None:
+    if not root.is_dir():
         pytest.skip("no real volumes: set MEDSEG_DATA to their folder, or put them into ../shared/data")
-    return shared_data
+    return root
 
 
 @pytest.fixture(scope="session")
@@ -126,6 +120,13 @@ def save_dicom() -> Callable[..., Path]:
         return folder
 
     return save_dicom
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder of the test's own, where the defaults write to `runs/` and no other store of runs is named."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 @pytest.fixture

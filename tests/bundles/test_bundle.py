@@ -15,10 +15,7 @@ from medseg.share import bundle_folder
 
 CONFIGS = bundle_folder() / "configs"
 
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # the defaults write to runs/
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def _workflow(name: str, kind: str, **override: object) -> ConfigWorkflow:

@@ -32,9 +32,7 @@ def scan(tiny_cohort: Path) -> Path:
     return sorted((tiny_cohort / "imagesTr").glob("*.nii.gz"))[0]
 
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def test_the_folder_and_the_zip_are_equal_and_whole(bundle: Path, tiny_run: Path, tmp_path: Path) -> None:

@@ -16,17 +16,12 @@ from medseg.data.volume import read_labels
 from medseg.inference import load_model
 from medseg.inference.export import export_bundle
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("elsewhere")]
 
 
 @pytest.fixture(scope="module")
 def bundle(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_bundle(tiny_run, tmp_path_factory.mktemp("export") / "segmentation")[0]
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def _monai(bundle: Path, *command: str, config: str = "inference") -> None:

@@ -26,16 +26,14 @@ def test_every_concern_has_overlays() -> None:
     "name", [pytest.param(name, marks=pytest.mark.gpu if name in NEEDS_GPU else ()) for name in OVERLAYS]
 )
 def test_overlay_takes_a_step(
-    name: str, tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_data: Path | None
+    name: str, tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.chdir(tmp_path)
     override: dict[str, object] = {"dataset_dir": str(tiny_cohort), "cache_dir": str(tiny_cohort.parent / "cache")}
     if not name.startswith("network/"):
         override["plan_sizes#base_filters"] = 4
     if name.startswith("task/") and name != "task/phantoms.yaml":
-        if shared_data is None:
-            pytest.skip("MEDSEG_DATA is not set and ../shared/data is absent")
-        monkeypatch.setenv("MEDSEG_DATA", str(shared_data))
+        monkeypatch.setenv("MEDSEG_DATA", str(request.getfixturevalue("real_data")))
         override = {"labelled": 4 if "hippocampus" not in name else 3, "steps": 2}
     if not name.startswith("runtime/"):
         override["steps"] = 2

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,6 @@ import pytest
 from medseg.data.check import check_data
 from medseg.data.findings import Finding, Findings
 from medseg.errors import InputError
-
-DATA = Path(os.environ.get("MEDSEG_DATA", "../shared/data"))
 
 
 @pytest.fixture
@@ -105,9 +102,8 @@ def test_what_cannot_be_listed(tmp_path: Path) -> None:
         check_data(tmp_path)
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason=f"no real volumes in {DATA} (set MEDSEG_DATA)")
-def test_real_data_is_sound() -> None:
-    found = check_data(DATA / "sarcoma_ct_pet")
+def test_real_data_is_sound(real_data: Path) -> None:
+    found = check_data(real_data / "sarcoma_ct_pet")
     assert found.findings == ()
     assert found.counts == {"labelled": 34, "unlabelled": 0, "validation": 6, "test": 0}
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,6 @@ from medseg.data.listing import Listing
 from medseg.data.splits import choose_labelled, split_cases
 from medseg.data.volume import read_geometry
 from medseg.errors import InputError
-
-DATA = Path(os.environ.get("MEDSEG_DATA", "../shared/data"))
-real_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no real volumes in {DATA} (set MEDSEG_DATA)")
 
 
 @pytest.fixture
@@ -179,7 +175,6 @@ def test_a_listed_label_that_is_missing(plain: Path) -> None:
         load_cohort(plain)
 
 
-@real_data
 @pytest.mark.parametrize(
     ("folder", "budget", "counts", "channels"),
     [
@@ -188,8 +183,10 @@ def test_a_listed_label_that_is_missing(plain: Path) -> None:
         ("sarcoma_ct_pet", 4, (4, 30, 6), ("CT", "PET")),
     ],
 )
-def test_real_cohorts(folder: str, budget: int, counts: tuple[int, ...], channels: tuple[str, ...]) -> None:
-    cohort: Cohort = load_cohort(DATA / folder, labelled=budget)
+def test_real_cohorts(
+    real_data: Path, folder: str, budget: int, counts: tuple[int, ...], channels: tuple[str, ...]
+) -> None:
+    cohort: Cohort = load_cohort(real_data / folder, labelled=budget)
     assert (len(cohort.labelled), len(cohort.unlabelled), len(cohort.validation)) == counts
     assert cohort.channels == channels
     images, labels, geometry = load_case(cohort.labelled[0], cohort.classes)

@@ -152,7 +152,7 @@ def test_splits_json_may_not_contradict_the_table(data: Path) -> None:
 def test_tables_that_are_broken(tmp_path: Path, lines: list[str], text: str) -> None:
     with pytest.raises(InputError, match=text) as error:
         list_cases(write(tmp_path, *lines))
-    assert "cases.csv" in str(error.value) or str(tmp_path) in str(error.value)
+    assert str(error.value).startswith(str(tmp_path))
     assert "\n" not in str(error.value)
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,6 @@ from medseg.errors import InputError
 from medseg.report.overlay import overlay_picture, save_overlay
 
 CLASSES = {1: "anterior", 2: "posterior"}
-DATA = Path(os.environ.get("MEDSEG_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def _case() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -141,12 +139,12 @@ def test_exception(image, labels, spacing, message) -> None:  # type: ignore[no-
         overlay_picture(image, labels, None, spacing, CLASSES)
 
 
-@pytest.mark.skipif(not (DATA / "hippocampus").is_dir(), reason="the hippocampus set is not here")
-def test_real_case(tmp_path: Path) -> None:
+def test_real_case(real_data: Path) -> None:
     name = "hippocampus_015.nii.gz"
-    image = np.asarray(nib.load(DATA / "hippocampus" / "imagesTr" / name).dataobj)
-    labels = np.asarray(nib.load(DATA / "hippocampus" / "labelsTr" / name).dataobj).astype(np.uint8)
+    image = np.asarray(nib.load(real_data / "hippocampus" / "imagesTr" / name).dataobj)
+    labels = np.asarray(nib.load(real_data / "hippocampus" / "labelsTr" / name).dataobj).astype(np.uint8)
     figure = overlay_picture(image, np.roll(labels, 2, 0), labels, (1, 1, 1), CLASSES, name)
+    assert len(figure.axes) == 3
     for axes in figure.axes:
         assert (axes.images[1].get_array()[..., 3] > 0).sum() > 30
         assert len(axes.collections) >= 1

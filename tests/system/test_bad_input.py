@@ -12,11 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def _first(folder: Path) -> Path:

@@ -20,10 +20,7 @@ from medseg.data.volume import read_labels, read_volume
 from medseg.inference.postprocess import clean
 from medseg.plan import Cleaning, load_plan, save_plan
 
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture
@@ -51,11 +48,9 @@ def test_folder_to_folder(medseg: Any, model: Path, tiny_cohort: Path, tmp_path:
 
 @pytest.mark.parametrize("case", ["phantom", "hippocampus"])
 def test_a_rotated_flipped_anisotropic_copy_keeps_its_affine(
-    case: str, medseg: Any, model: Path, tiny_cohort: Path, shared_data: Path | None, tmp_path: Path
+    case: str, medseg: Any, model: Path, tiny_cohort: Path, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    if case == "hippocampus" and shared_data is None:
-        pytest.skip("MEDSEG_DATA is not set and ../shared/data is absent")
-    source = nib.load(_image(tiny_cohort if case == "phantom" else shared_data / case))
+    source = nib.load(_image(tiny_cohort if case == "phantom" else request.getfixturevalue("real_data") / case))
     array = np.asarray(source.dataobj)
     turned = np.flip(np.transpose(array, (2, 0, 1)), axis=1)[:, ::2]
     change = np.zeros((4, 4))  # new voxel -> old voxel

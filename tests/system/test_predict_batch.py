@@ -19,10 +19,7 @@ from medseg.data.case import Case
 from medseg.data.volume import read_labels
 from medseg.errors import InputError
 
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def _save(path: str | Path, seed: int = 0, shape: tuple[int, ...] = (12, 10, 9)) -> Path:

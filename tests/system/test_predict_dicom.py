@@ -16,10 +16,7 @@ PATIENT = {"PatientID": "p", "PatientName": "A", "PatientBirthDate": "", "Patien
            "FrameOfReferenceUID": "1.2.3.7", "PositionReferenceIndicator": "", "SeriesNumber": 3,
            "SliceThickness": 2}  # fmt: skip
 
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def test_a_tree_of_dicom_series(medseg: Any, model: Path, save_dicom: Any) -> None:

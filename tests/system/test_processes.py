@@ -15,17 +15,11 @@ import pytest
 
 from medseg.engine import load_checkpoint
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("elsewhere")]
 
 COMMAND = [sys.executable, "-c", "from medseg.cli.main import main; main()", "train"]
 SMALL = ("--network", "small", "--set", "val_interval=3", "--set", "precision=fp32", "--set", "round_batches=true")
 EVERY = ("--set", "handlers#steps#every=1")
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 def _train(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -28,11 +28,7 @@ from medseg.errors import InputError
 TIMES = ("seconds", "time", "images_per_second")
 SMALL = ("--network", "small", "--set", "val_interval=2")
 
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def _start(*arguments: object) -> subprocess.Popen[str]:

@@ -21,11 +21,7 @@ from medseg.share import bundle_folder, overlay_folder
 MODEL = {"model.safetensors", "plan.yaml", "model_card.md"}
 SMALL = ("--network", "small", "--set", "val_interval=2")
 
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def test_a_run_leaves_what_the_readme_says(tiny_run: Path) -> None:

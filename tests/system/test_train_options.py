@@ -13,11 +13,7 @@ from medseg.engine import load_checkpoint
 
 SMALL = ("--network", "small", "--method", "supervised", "--set", "val_interval=2")
 
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def test_fine_tuning_of_other_classes_offline_goes_on_without_its_source(
