@@ -10,7 +10,7 @@ ARGS ?=
 BIN := .venv/bin
 CONFIG := bundles/unet3d/configs/train.yaml
 
-.PHONY: train test lint format bench docs clean
+.PHONY: train test lint format bench docs figures clean
 
 train: .venv/installed
 ifeq ($(DATA),)
@@ -34,8 +34,12 @@ format: .venv/installed-dev
 bench: .venv/installed-dev
 	$(BIN)/python scripts/bench_losses.py $(ARGS)
 
-# The figures of docs/, made anew.
+# The pages of docs/ with what they take from the code, links checked: site/index.html.
 docs: .venv/installed-dev
+	$(BIN)/mkdocs build
+
+# The figures of docs/, made anew.
+figures: .venv/installed-dev
 	$(BIN)/python scripts/figure_losses.py
 
 clean:
