@@ -11,6 +11,9 @@ import pytest
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 from mkdocs.exceptions import Abort
+from typer.main import get_command
+
+from medseg.cli.main import app, register
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,3 +54,34 @@ def test_what_is_broken_ends_the_build(tmp_path: Path, caplog: pytest.LogCapture
         "no list or table",
     ):
         assert fault in said, fault
+
+
+def written_commands() -> list[tuple[str, list[str]]]:
+    """Every `medseg ...` in code of the pages, as the page and the words behind `medseg`."""
+    found = []
+    for path in (*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
+        text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+        fenced = "\n".join(re.findall(r"```\w*\n(.*?)```", text, re.DOTALL))
+        indented = "\n".join(
+            re.findall(r"^ {4}.*$", re.sub(r"```\w*\n.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+        )
+        typed = re.findall(r"^\s*(?:.* -m )?medseg (.*)$", f"{fenced}\n{indented}", re.MULTILINE)
+        inline = re.findall(r"`(?:\w+ -m )?medseg\s+([^`]*)`", text)
+        found += [(path.name, re.split(r" +#| &$", command)[0].split()) for command in (*typed, *inline)]
+    return found
+
+
+def test_every_command_and_option_that_is_written_exists() -> None:
+    register()
+    commands = written_commands()
+    assert len(commands) > 80
+    for page, words in commands:
+        command = get_command(app)
+        while hasattr(command, "commands") and words and words[0] in command.commands:
+            command, words = command.commands[words[0]], words[1:]
+        given = {word.strip("[]").split("=")[0] for word in words if word.strip("[").startswith("--")}
+        known = {option for param in command.params for option in param.opts}
+        unknown = sorted(given - known - {"--CONCERN", "--help"})  # a placeholder, and what all have
+        assert not unknown, f"{page}: medseg {command.name}: {unknown}"
+        named = not words or words[0].isupper() or words[0].startswith("--")
+        assert not hasattr(command, "commands") or named, f"{page}: no command {' '.join(words)}"
