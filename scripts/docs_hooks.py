@@ -62,6 +62,8 @@ def keys(path: Path) -> Iterator[str]:
         if found is None:
             raise ValueError(f"{path}: expected KEY: VALUE # meaning, found {line!r}")
         key, value, meaning = found.groups(default="")
+        if not meaning:
+            LOG.warning("%s: key %s has no comment that says what it is", path.name, key)
         yield f"| `{key}` | `{value}` | {meaning} |"
 
 
