@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -90,22 +92,14 @@ def predict(
     before = len(cases) - len(todo) - len(problems)
     flagged = done = 0
     errors, console = Console(stderr=True), Console()
-    columns = (TextColumn("segmenting {task.fields[case]}"), BarColumn(), TextColumn("{task.fields[count]}"),
-               TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        task = progress.add_task("", total=max(len(todo), 1), case="", count="")
-
-        def moved(index: int, part: float) -> None:
-            progress.update(task, completed=index + part, case=todo[index].name, count=f"{index + 1} of {len(todo)}")
-
-        for outcome in predict_cases(todo, loaded, inferer, outputs, autocast, moved):
-            if isinstance(outcome, Failure):
-                failures.append(outcome.problem)
-                continue
-            done += 1
-            flagged += bool(outcome.findings.flags)
-            for flag in outcome.findings.flags:
-                errors.print(f"{outcome.name}: {flag.text}", markup=False, highlight=False, soft_wrap=True)
+    for outcome in _shown(todo, errors, partial(predict_cases, todo, loaded, inferer, outputs, autocast)):
+        if isinstance(outcome, Failure):
+            failures.append(outcome.problem)
+            continue
+        done += 1
+        flagged += bool(outcome.findings.flags)
+        for flag in outcome.findings.flags:
+            errors.print(f"{outcome.name}: {flag.text}", markup=False, highlight=False, soft_wrap=True)
     what = "segmentation" if done == 1 else "segmentations"
     said = [f"{done} {what} written to {output}"]
     said += [f"{before} finished before"] if before else []
@@ -115,6 +109,21 @@ def predict(
         errors.print(f"Error: {problem}", markup=False, highlight=False, soft_wrap=True)
     if _wait_for_others(bool(failures)):
         raise typer.Exit(1)
+
+
+def _shown(
+    todo: list[Case], console: Console, predict: Callable[[Callable[[int, float], None]], Iterator[T]]
+) -> Iterator[T]:
+    """What `predict` gives, which tells the number of the case and the share of it that is done; a bar shows it."""
+    columns = (TextColumn("segmenting {task.fields[case]}"), BarColumn(), TextColumn("{task.fields[count]}"),
+               TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=max(len(todo), 1), case="", count="")
+
+        def moved(index: int, part: float) -> None:
+            progress.update(task, completed=index + part, case=todo[index].name, count=f"{index + 1} of {len(todo)}")
+
+        yield from predict(moved)
 
 
 def share(cases: list[T], shard: str | None) -> list[T]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from rich.table import Table
 from medseg.errors import InputError
 
 if TYPE_CHECKING:
+    from medseg.inference.tuning import Judged
     from medseg.plan import Cleaning
 
 __all__ = ["tune_postprocessing"]
@@ -44,7 +46,7 @@ def tune_postprocessing(
     from medseg.engine import Autocast, pick_device
     from medseg.engine.judgement import judged_cases
     from medseg.inference import PlannedInferer, VolumeDataset, load_model, predict_labels
-    from medseg.inference.tuning import FEWEST_CASES, choose, dice_of_candidates
+    from medseg.inference.tuning import choose, dice_of_candidates
     from medseg.plan import save_plan
 
     where = pick_device(device)
@@ -68,25 +70,30 @@ def tune_postprocessing(
         for value in values if item.annotated is None else sorted(set(values) & set(item.annotated)):
             scores[value].append(dice_of_candidates(labels, item.reference, value, item.geometry.spacing))
     chosen = choose(scores)
-    table = Table(title=f"Post-processing on {len(cases)} validation cases", title_justify="left")
-    for column in ("class", "best candidate", "gain in Dice", "interval", "kept"):
-        table.add_column(column)
-    for value, (kept, judged) in chosen.items():
-        best = kept or max(judged, key=lambda one: one.gain, default=None)
-        if best is None:
-            table.add_row(plan.classes[value], f"fewer than {FEWEST_CASES} cases", "", "", "no")
-            continue
-        table.add_row(
-            plan.classes[value], _said(best.rule), f"{best.gain:+.4f}", f"{best.low:+.4f} to {best.high:+.4f}",
-            "yes" if kept else "no",
-        )  # fmt: skip
     console = Console()
-    console.print(table)
+    console.print(_table(f"Post-processing on {len(cases)} validation cases", plan.classes, chosen))
     rules = {value: kept.rule for value, (kept, _) in chosen.items() if kept}
     if not dry_run:
         file = run / "model" / "plan.yaml"
         save_plan(plan.model_copy(update={"postprocessing": rules}), file)
         console.print(f"{len(rules)} of {len(values)} classes: written to {file}", markup=False, soft_wrap=True)
+
+
+def _table(title: str, names: Mapping[int, str], chosen: Mapping[int, tuple[Judged | None, list[Judged]]]) -> Table:
+    """A row a class: what was kept, or would have gained most."""
+    from medseg.inference.tuning import FEWEST_CASES
+
+    table = Table(title=title, title_justify="left")
+    for column in ("class", "best candidate", "gain in Dice", "interval", "kept"):
+        table.add_column(column)
+    for value, (kept, judged) in chosen.items():
+        best = kept or max(judged, key=lambda one: one.gain, default=None)
+        if best is None:
+            table.add_row(names[value], f"fewer than {FEWEST_CASES} cases", "", "", "no")
+            continue
+        interval = f"{best.low:+.4f} to {best.high:+.4f}"
+        table.add_row(names[value], _said(best.rule), f"{best.gain:+.4f}", interval, "yes" if kept else "no")
+    return table
 
 
 def _said(rule: Cleaning) -> str:

@@ -23,7 +23,7 @@ Triple = Sequence[float] | NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Contrast:
+class _Contrast:
     """HU of what takes up contrast medium."""
 
     liver: float
@@ -35,9 +35,9 @@ class Contrast:
 
 
 _PHASES = (
-    (0.25, Contrast(liver=55, spleen=48, cortex=34, medulla=30, aorta=42, cava=40)),  # before contrast
-    (0.35, Contrast(liver=72, spleen=115, cortex=175, medulla=75, aorta=260, cava=65)),  # arterial
-    (0.40, Contrast(liver=108, spleen=120, cortex=165, medulla=145, aorta=150, cava=140)),  # portal venous
+    (0.25, _Contrast(liver=55, spleen=48, cortex=34, medulla=30, aorta=42, cava=40)),  # before contrast
+    (0.35, _Contrast(liver=72, spleen=115, cortex=175, medulla=75, aorta=260, cava=65)),  # arterial
+    (0.40, _Contrast(liver=108, spleen=120, cortex=165, medulla=145, aorta=150, cava=140)),  # portal venous
 )
 
 
@@ -127,7 +127,7 @@ def _paint_bowel(canvas: Canvas, rng: np.random.Generator, cavity: NDArray[np.bo
 
 
 def _paint_liver(
-    canvas: Canvas, rng: np.random.Generator, cavity: NDArray[np.bool_], contrast: Contrast, height: float
+    canvas: Canvas, rng: np.random.Generator, cavity: NDArray[np.bool_], contrast: _Contrast, height: float
 ) -> None:
     fatty = rng.choice([0, 30], p=[0.75, 0.25])  # darker
     hu = contrast.liver * rng.uniform(0.9, 1.1) - fatty
@@ -150,7 +150,7 @@ def _paint_liver(
 
 
 def _paint_left_side(
-    canvas: Canvas, rng: np.random.Generator, cavity: NDArray[np.bool_], contrast: Contrast, height: float
+    canvas: Canvas, rng: np.random.Generator, cavity: NDArray[np.bool_], contrast: _Contrast, height: float
 ) -> None:
     """Stomach and spleen: not labelled, of about the HU of what is."""
     box, level = canvas.ellipsoid(
@@ -182,7 +182,7 @@ def _paint_spine(canvas: Canvas, rng: np.random.Generator) -> None:
     canvas.paint(box, level < 1, 28)  # the canal
 
 
-def _paint_kidney(canvas: Canvas, rng: np.random.Generator, contrast: Contrast, side: int, height: float) -> None:
+def _paint_kidney(canvas: Canvas, rng: np.random.Generator, contrast: _Contrast, side: int, height: float) -> None:
     u, v, w = _moved((0.45 * side, -0.36, -0.28 + height + 0.08 * -side), rng)
     size = rng.uniform(0.85, 1.15)
     box, level = canvas.ellipsoid((u, v, w), (0.155 * size, 0.19 * size, 0.45 * size))
@@ -193,7 +193,7 @@ def _paint_kidney(canvas: Canvas, rng: np.random.Generator, contrast: Contrast, 
     canvas.paint(box, inside & (level < 0.5), contrast.medulla * rng.uniform(0.9, 1.1), _KIDNEY)
 
 
-def _paint_vessels(canvas: Canvas, rng: np.random.Generator, contrast: Contrast) -> None:
+def _paint_vessels(canvas: Canvas, rng: np.random.Generator, contrast: _Contrast) -> None:
     """The vena cava, not labelled, and the aorta: two tubes that swing."""
     for u, v, radius, hu, label in (
         (0.13, -0.25, rng.uniform(0.07, 0.1), contrast.cava, 0),

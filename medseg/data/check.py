@@ -18,12 +18,13 @@ from medseg.errors import InputError
 
 __all__ = ["check_data"]
 
+_READERS = 8  # at once, on as many cores; each holds a case
+
 
 def check_data(
     data_dir: str | os.PathLike[str],
     modality: str | None = None,
     seed: int = 0,
-    workers: int | None = None,
     on_case: Callable[[int, int], None] | None = None,
 ) -> Findings:
     """Reads every case of a dataset once, with all labels that there are, and says what is wrong.
@@ -37,7 +38,6 @@ def check_data(
     Args:
         data_dir: as `load_cohort` takes it.
         modality, seed: as `load_cohort`.
-        workers: threads; by default one a core, at most 8.
         on_case: called with the number of cases read and of all cases, first with 0.
 
     Raises:
@@ -52,7 +52,7 @@ def check_data(
     everything = [*ordered, *outside]
     if on_case:
         on_case(0, len(everything))
-    with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 8)) as pool:
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _READERS)) as pool:
         # reading, inflating and hashing leave the interpreter's lock
         jobs = pool.map(lambda case: check_case(roles.get(case.name, "outside"), case, listing.classes), everything)
         for found in jobs:

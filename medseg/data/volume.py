@@ -100,13 +100,13 @@ def volume_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:
     return (path, *data_files(path)) if path.suffix.lower() in (".nrrd", ".mha", ".mhd") else (path,)
 
 
-def read_volume(path: str | os.PathLike[str], dtype: DTypeLike = np.float32) -> Volume:
-    """The voxels of an image as `dtype`.
+def read_volume(path: str | os.PathLike[str]) -> Volume:
+    """The voxels of an image as float32.
 
     Raises:
         InputError: as `read_geometry`; also truncated files and NaN or infinite voxels (counted).
     """
-    volume = _read(path, dtype)
+    volume = _read(path, np.float32)
     refuse_undefined(volume.path, volume.array)
     return volume
 

@@ -43,7 +43,6 @@ def dry_run(
     cohort: Cohort,
     loss: object,
     val_interval: int,
-    console: Console | None = None,
 ) -> None:
     """Takes a warm-up step and three that are timed, and prints what the run would be: plan, data, loaders, method,
     loss, network, memory and time. Writes nothing but prepared cases in the cache."""
@@ -57,7 +56,7 @@ def dry_run(
         ("time", _time(cost.seconds, budget, val_interval, len(cohort.validation))),
     ):
         table.add_row(name, text)
-    (console or Console()).print(table)
+    Console().print(table)
 
 
 def measured_cost(iteration: Iteration, loader: PairedLoader) -> Cost:

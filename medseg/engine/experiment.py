@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from medseg.errors import InputError
 
-__all__ = ["Experiment", "Search", "Trial", "grid_trials", "load_experiment", "named"]
+__all__ = ["Experiment", "Part", "Range", "Search", "Trial", "grid_trials", "load_experiment", "named"]
 
 Value = str | int | float | bool | None
 

@@ -77,7 +77,6 @@ class TrainingJob:
         force: goes on with a run whose config, plan or data has changed.
         init_from: a model to start from instead of fresh weights.
         pictures: how many validation cases are drawn.
-        console: where the table goes; standard output by default.
     """
 
     def __init__(
@@ -98,7 +97,6 @@ class TrainingJob:
         force: bool = False,
         init_from: str | None = None,
         pictures: int = 3,
-        console: Console | None = None,
     ) -> None:
         self.trainer = trainer
         self.validation = validation
@@ -116,7 +114,7 @@ class TrainingJob:
         self.force = force
         self.init_from = init_from
         self.pictures = pictures
-        self.console = console or Console(quiet=not ranks.is_first())
+        self.console = Console(quiet=not ranks.is_first())
 
     def run(self) -> None:
         """Runs the job.

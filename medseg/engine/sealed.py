@@ -35,8 +35,8 @@ def save_checkpoint(state: Mapping[str, Any], path: str | os.PathLike[str]) -> N
         _seal(temporary)
 
 
-def load_checkpoint(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Reads a checkpoint without running code (`weights_only`).
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a checkpoint, to the CPU, without running code (`weights_only`).
 
     Raises:
         InputError: the file is missing, is no checkpoint, or has changed since it was written.
@@ -45,7 +45,7 @@ def load_checkpoint(path: str | os.PathLike[str], device: torch.device | str = "
     try:
         if not _whole(path):
             raise InputError(f"{path}: damaged (not the file that was written: its checksum is another); restore it")
-        return torch.load(path, map_location=device, weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such checkpoint") from error
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:

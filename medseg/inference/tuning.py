@@ -56,9 +56,7 @@ def dice_of_candidates(
     return scores if math.isnan(scores[0]) else [1.0 if math.isnan(dice) else dice for dice in scores]
 
 
-def choose(
-    scores: Mapping[int, Iterable[Sequence[float]]], seed: int = 0
-) -> dict[int, tuple[Judged | None, list[Judged]]]:
+def choose(scores: Mapping[int, Iterable[Sequence[float]]]) -> dict[int, tuple[Judged | None, list[Judged]]]:
     """The candidate of each class that gains most among those whose gain is real, None where none is.
 
     A gain is real where the bootstrap interval over cases lies above 0. The interval is that of 95 % over all
@@ -66,7 +64,6 @@ def choose(
 
     Args:
         scores: by label value, what `dice_of_candidates` gave for each case.
-        seed: of the bootstrap.
     """
     found: dict[int, tuple[Judged | None, list[Judged]]] = {}
     for value, rows in scores.items():
@@ -75,7 +72,7 @@ def choose(
         if len(table) >= FEWEST_CASES:
             gains = table[:, 1:] - table[:, :1]
             for rule, gain in zip(CANDIDATES, gains.T, strict=True):
-                low, high = mean_interval(gain.tolist(), 1 - 0.05 / len(CANDIDATES), seed=seed)
+                low, high = mean_interval(gain.tolist(), 1 - 0.05 / len(CANDIDATES))
                 judged.append(Judged(rule, float(gain.mean()), low, high, len(gain)))
         real = [one for one in judged if one.low > 0]
         found[value] = (max(real, key=lambda one: one.gain) if real else None), judged

@@ -19,7 +19,7 @@ from medseg.losses.wanted import RegionSums, Wanted
 __all__ = ["ComboLoss", "combo_loss"]
 
 
-def combo_parts(
+def _parts(
     sums: RegionSums,
     *,
     alpha: float,
@@ -74,7 +74,7 @@ def combo_loss(
     """The function of `ComboLoss`, which describes the arguments."""
     wanted = Wanted(linear=not squared, squared=squared, ce=True)
     sums = region_sums(logits, target, mask, wanted, activation=activation, ignore_index=ignore_index)
-    parts = combo_parts(
+    parts = _parts(
         sums,
         alpha=alpha,
         smooth=smooth,
@@ -134,7 +134,7 @@ class ComboLoss(WeightedPartsLoss):
         return Wanted(linear=not self.squared, squared=self.squared, ce=True)
 
     def parts(self, sums: RegionSums) -> dict[str, Tensor]:
-        return combo_parts(sums, **self.rest(without=("ce_ratio",)))
+        return _parts(sums, **self.rest(without=("ce_ratio",)))
 
     def weights(self) -> dict[str, float]:
         return {"dice": 1 - self.ce_ratio, "ce": self.ce_ratio}

@@ -17,7 +17,7 @@ from medseg.losses.wanted import RegionSums, Wanted
 __all__ = ["DiceCELoss", "dice_ce_loss"]
 
 
-def dice_ce_parts(
+def _parts(
     sums: RegionSums,
     *,
     smooth: float,
@@ -64,7 +64,7 @@ def dice_ce_loss(
     """The function of `DiceCELoss`, which describes the arguments."""
     wanted = Wanted(linear=not squared, squared=squared, ce=True, even=label_smoothing > 0)
     sums = region_sums(logits, target, mask, wanted, activation=activation, ignore_index=ignore_index)
-    parts = dice_ce_parts(
+    parts = _parts(
         sums,
         smooth=smooth,
         squared=squared,
@@ -128,7 +128,7 @@ class DiceCELoss(WeightedPartsLoss):
         return Wanted(linear=not squared, squared=squared, ce=True, even=self.label_smoothing > 0)
 
     def parts(self, sums: RegionSums) -> dict[str, Tensor]:
-        return dice_ce_parts(sums, **self.rest(without=("dice_weight", "ce_weight")))
+        return _parts(sums, **self.rest(without=("dice_weight", "ce_weight")))
 
     def weights(self) -> dict[str, float]:
         return {"dice": self.dice_weight, "ce": self.ce_weight}

@@ -17,7 +17,7 @@ from medseg.losses.wanted import RegionSums, Wanted
 __all__ = ["DiceFocalLoss", "dice_focal_loss"]
 
 
-def dice_focal_parts(
+def _parts(
     sums: RegionSums,
     *,
     gamma: float,
@@ -63,7 +63,7 @@ def dice_focal_loss(
     """The function of `DiceFocalLoss`, which describes the arguments."""
     wanted = Wanted(linear=not squared, squared=squared) | focal_wanted(gamma)
     sums = region_sums(logits, target, mask, wanted, activation=activation, ignore_index=ignore_index)
-    parts = dice_focal_parts(
+    parts = _parts(
         sums,
         gamma=gamma,
         alpha=alpha,
@@ -130,7 +130,7 @@ class DiceFocalLoss(WeightedPartsLoss):
         return Wanted(linear=not self.squared, squared=self.squared) | focal_wanted(self.gamma)
 
     def parts(self, sums: RegionSums) -> dict[str, Tensor]:
-        return dice_focal_parts(sums, **self.rest(without=("dice_weight", "focal_weight")))
+        return _parts(sums, **self.rest(without=("dice_weight", "focal_weight")))
 
     def weights(self) -> dict[str, float]:
         return {"dice": self.dice_weight, "focal": self.focal_weight}

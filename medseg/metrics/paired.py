@@ -69,10 +69,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def smallest_sample(tests: int = 1, level: float = 0.05) -> int:
-    """The smallest number of cases with which the signed-rank test can reach `level` in a family of `tests`: its
-    smallest two-sided p-value is 2 / 2**n."""
-    return math.ceil(1 + math.log2(tests / level))
+def smallest_sample(tests: int = 1) -> int:
+    """The smallest number of cases with which the signed-rank test can reach 0.05 in a family of `tests`: its smallest
+    two-sided p-value is 2 / 2**n."""
+    return math.ceil(1 + math.log2(tests / 0.05))
 
 
 def _signed_rank(differences: np.ndarray) -> tuple[float, float]:

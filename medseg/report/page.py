@@ -65,13 +65,12 @@ def asset(name: str) -> str:
     return files("medseg.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Cell]], caption: str = "", digits: Sequence[int] = ()) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[Cell]], digits: Sequence[int] = ()) -> str:
     """A sortable table; text columns to the left, numbers to the right.
 
     Args:
         head: names of the columns.
         rows: as many cells each.
-        caption: plain text.
         digits: of each column's floats, 3 where not given.
     """
     rows = [list(row) for row in rows]
@@ -80,17 +79,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Cell]], caption: str = ""
         f"<th scope=col{' class=text' if text else ''}>{escape(name)}</th>"
         for name, text in zip(head, texts, strict=True)
     )
-    lines = [f"<caption>{escape(caption)}</caption>" if caption else "", f"<thead><tr>{cells}</tr></thead><tbody>"]
+    lines = [f"<thead><tr>{cells}</tr></thead><tbody>"]
     for row in rows:
         shown = (_cell(value, digits[i] if i < len(digits) else 3, texts[i]) for i, value in enumerate(row))
         lines.append(f"<tr>{''.join(shown)}</tr>")
     return f"<div class=wide><table class=sortable>{''.join(lines)}</tbody></table></div>"
 
 
-def picture(figure: Figure, description: str, dpi: int = 110) -> str:
+def picture(figure: Figure, description: str) -> str:
     """A figure within the page, with its description below and for screen readers."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    figure.savefig(buffer, format="png", dpi=110)
     source = base64.b64encode(buffer.getvalue()).decode()
     text = escape(description)
     return f'<figure><img alt="{text}" src="data:image/png;base64,{source}"><figcaption>{text}</figcaption></figure>'

@@ -28,14 +28,14 @@ __all__ = [
 _LOCAL = "sqlite:///"
 
 
-def default_uri(folder: str | os.PathLike[str] = "runs") -> str:
-    """`MLFLOW_TRACKING_URI` where it is set, else `folder/mlruns.db` as an SQLite store."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or local_uri(folder)
+def default_uri() -> str:
+    """`MLFLOW_TRACKING_URI` where it is set, else `runs/mlruns.db` as an SQLite store."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or local_uri()
 
 
-def local_uri(folder: str | os.PathLike[str] = "runs") -> str:
-    """`folder/mlruns.db` as an SQLite store."""
-    return f"{_LOCAL}{Path(folder).absolute() / 'mlruns.db'}"
+def local_uri() -> str:
+    """`runs/mlruns.db` as an SQLite store."""
+    return f"{_LOCAL}{Path('runs/mlruns.db').absolute()}"
 
 
 def local_folder(uri: str) -> Path | None:

@@ -182,16 +182,16 @@ class Tracker:
         )
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, keys joined by dots; lists stay values."""
     found: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{name}.")
+            found |= _flat(value, f"{prefix}{name}.")
         else:
             found[f"{prefix}{name}"] = value
     return found
 
 
 def _texts(params: Mapping[str, Any]) -> dict[str, str]:
-    return {metric_key(name): str(value)[:_LONGEST] for name, value in flat(params).items()}
+    return {metric_key(name): str(value)[:_LONGEST] for name, value in _flat(params).items()}
