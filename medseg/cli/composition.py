@@ -72,7 +72,7 @@ def check_yaml(path: Path) -> None:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # `2001-99-99` is a ValueError
         raise InputError(f"{path}: not a readable YAML file ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a YAML mapping of config keys, found {type(content).__name__}")
@@ -89,7 +89,7 @@ def assignment(text: str) -> tuple[str, Any]:
         raise InputError(f"--set {text}: expected KEY=VALUE, such as --set handlers#steps#every=5")
     try:
         return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (ValueError, yaml.YAMLError) as error:  # `2001-99-99` is a ValueError
         raise InputError(f"--set {text}: the value is not readable ({' '.join(str(error).split())})") from error
 
 

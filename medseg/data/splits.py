@@ -69,8 +69,9 @@ def list_folds(listing: Listing) -> tuple[Fold, ...]:
     """
     path = listing.folder / "splits.json"
     content = read_json(path) if path.is_file() else {}
-    test = {name for name, part in listing.parts.items() if part == "test"} | set(content.get("test", []))
     known = {case.name: case for case in listing.cases}
+    test = {name for name, part in listing.parts.items() if part == "test"}
+    test |= set(_names(path, "test", content.get("test", []), known))
     rows: list[tuple[Any, Any]]
     if "folds" not in content:
         path, rows = listing.folder / "splits_final.json", [(list(f.train), list(f.validation)) for f in listing.folds]

@@ -90,7 +90,7 @@ def load_experiment(path: str | os.PathLike[str]) -> Experiment:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "file"
         raise InputError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"{path}: not a readable experiment ({' '.join(str(error).split())[:200]})") from error
 
 

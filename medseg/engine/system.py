@@ -8,7 +8,6 @@ import psutil
 import torch
 from ignite.engine import Events
 
-from medseg import ranks
 from medseg.engine.trainer import Trainer
 
 __all__ = ["SystemMetrics"]
@@ -24,6 +23,8 @@ class SystemMetrics:
         seconds: between rows.
     """
 
+    first_only = True
+
     def __init__(self, seconds: float = 30.0) -> None:
         self.seconds = seconds
         self._process = psutil.Process()
@@ -36,7 +37,7 @@ class SystemMetrics:
 
     def __call__(self, trainer: Trainer) -> None:
         """Logs a row where one is due."""
-        if not ranks.is_first() or time.monotonic() < self._next:
+        if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self.seconds
         memory = psutil.virtual_memory()

@@ -175,7 +175,7 @@ def _json(path: Path, hint: str) -> dict[str, Any]:
 def _config(path: Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"{path}: not a readable config ({' '.join(str(error).split())[:200]})") from error
     if not isinstance(found, dict):
         raise InputError(f"{path}: expected a YAML mapping of config keys, found {type(found).__name__}")

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from ignite.engine import Events
 
-from medseg import ranks
 from medseg.data.case import Case
 from medseg.data.cohort import Cohort
 from medseg.data.digests import file_digest
@@ -42,6 +41,8 @@ class DatasetInputs:
         cohort: what is read. Test cases are not, and are not noted.
     """
 
+    first_only = True
+
     def __init__(self, tracker: TrackerLike, cohort: Cohort) -> None:
         self.tracker = tracker
         self.cohort = cohort
@@ -52,7 +53,7 @@ class DatasetInputs:
 
     def __call__(self, _: Any) -> None:
         """Notes them."""
-        if self.tracker.run_id is None or not ranks.is_first():
+        if self.tracker.run_id is None:
             return
         for wait in (*_WAITS, None):
             try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.errors import InputError
-from medseg.tracking.store import quiet, store_missing
+from medseg.tracking.store import metric_key, quiet, store_missing
 
 __all__ = ["SWEEP_TAG", "RunInfo", "fetch_run", "list_runs"]
 
@@ -85,7 +85,7 @@ def list_runs(
 
 
 def fetch_run(uri: str, run: RunInfo, folder: Path) -> Path:
-    """Brings the files that a comparison needs to a folder named after the run, below `folder`.
+    """Brings the files that a comparison needs to a folder named after the run, below `folder` whatever it is called.
 
     Raises:
         InputError: the run has not ended, or its files cannot be had.
@@ -93,7 +93,8 @@ def fetch_run(uri: str, run: RunInfo, folder: Path) -> Path:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    target = folder / run.id / (run.name or run.id)
+    name = metric_key(run.name).replace("/", "_").strip(". ")
+    target = folder / run.id / (name or run.id)
     target.mkdir(parents=True, exist_ok=True)
     try:
         client = MlflowClient(uri)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from medseg.data.case import Case, load_case
 from medseg.data.cohort import Cohort, load_cohort
+from medseg.data.layouts import list_cases
 from medseg.data.listing import Listing
-from medseg.data.splits import choose_labelled, split_cases
+from medseg.data.splits import choose_labelled, list_folds, split_cases
 from medseg.data.volume import read_geometry
 from medseg.errors import InputError
 
@@ -227,3 +228,9 @@ def test_folds_that_are_broken(plain: Path, folds: Any, text: str) -> None:
     write_splits(plain, train=list("abcg"), validation=["d"], test=["f"], **({"folds": folds} if folds else {}))
     with pytest.raises(InputError, match=text):
         load_cohort(plain, fold=5)
+
+
+def test_folds_beside_test_cases_that_are_no_list(plain: Path) -> None:
+    write_splits(plain, train=["a"], validation=["d"], test=5, folds=[{"train": ["a"], "validation": ["d"]}])
+    with pytest.raises(InputError, match='"test" is 5, expected a list of case names'):
+        list_folds(list_cases(plain))

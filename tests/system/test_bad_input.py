@@ -89,6 +89,7 @@ def test_broken_data(what: str, medseg: Any, tiny_cohort: Path, tmp_path: Path) 
         (("--steps", "1", "--max-minutes", "1"), "one of them"),
         (("--device", "cpuu"), "did you mean 'cpu'"),
         (("--set", "precision=bf61"), "did you mean 'bf16'"),
+        (("--set", "seed=2001-99-99"), "the value is not readable"),
         (("--plan", "plan.yaml"), "plan.yaml: no such plan"),
         (("--config", "mine.yaml"), "mine.yaml"),
         (("--output", "/proc/nowhere"), "/proc/nowhere"),

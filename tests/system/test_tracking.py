@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ def test_a_run_is_found_by_experiment_tag_and_id(tracking: dict[str, str]) -> No
 def test_files_come_along(tracking: dict[str, str], tiny_run: Path, tmp_path: Path) -> None:
     (run,) = list_runs(tracking["uri"])
     folder = fetch_run(tracking["uri"], run, tmp_path)
+    assert folder.name == run.name
+    for name in ("../../../away", "/away", ".."):  # others may write to a store
+        assert fetch_run(tracking["uri"], replace(run, name=name), tmp_path).resolve().parent == tmp_path / run.id
     for name in ("metrics.json", "config.yaml", "metrics.jsonl", "run.json"):
         assert (folder / name).read_text() == (tiny_run / name).read_text(), name
 
