@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from medseg import losses
+from medseg.report.configs import short_name
 
 ORDERED_CLASSES = {
     "DiceLoss(include_background=False)": "class 0 is left out",
@@ -100,14 +100,9 @@ def test_inputs_are_not_changed(case: Case) -> None:
         assert now is then is None or torch.equal(now, then)
 
 
-def function_of(name: str) -> str:
-    """`dice_ce_loss` of `DiceCELoss`."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.removesuffix("Loss").replace("CE", "Ce")).lower() + "_loss"
-
-
 @pytest.mark.parametrize("case", apart_from(dict.fromkeys(BUILDERS, "is a module only")), ids=str)
 def test_function_is_module(case: Case) -> None:
-    function, module = getattr(losses, function_of(case.name)), case.build()
+    function, module = getattr(losses, f"{short_name(case.name)}_loss"), case.build()
     inputs = draw(case, SHAPE)
     inputs.mask = torch.rand_like(inputs.x[:, :1])
     arguments = [inputs.x] if inputs.other is None else [inputs.x, inputs.other]
@@ -120,7 +115,9 @@ def test_function_is_module(case: Case) -> None:
 
 def test_every_loss_has_a_function() -> None:
     classes = {name for name in losses.__all__ if name.endswith("Loss")} - set(BUILDERS)
-    assert {name for name in losses.__all__ if name.endswith("_loss")} == {function_of(name) for name in classes}
+    assert {name for name in losses.__all__ if name.endswith("_loss")} == {
+        f"{short_name(name)}_loss" for name in classes
+    }
 
 
 @pytest.mark.filterwarnings("ignore")
