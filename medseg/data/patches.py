@@ -75,6 +75,11 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         return len(self.cases)
 
     def __getitem__(self, index: tuple[int, int]) -> dict[str, Tensor]:
+        image = self._images(1)[0]
+        return {"image": image} | self._fill(index, image)
+
+    def _fill(self, index: tuple[int, int], image: Tensor) -> dict[str, Tensor]:
+        """Reads the patch into `image`, and returns what else the item has."""
         step, slot = index
         problem: InputError | None = None
         for turn in range(len(self.cases)):
@@ -82,7 +87,7 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
             if number in self._bad:
                 continue
             try:
-                return self._case_patch(number, step, slot)
+                return self._case_patch(number, step, slot, image)
             except InputError as error:
                 problem = InputError(f"case {self.data[number].name}: {error}")
                 problem.__cause__ = error
@@ -93,9 +98,9 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
 
     def __getitems__(self, indices: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
         """The items of `indices` as one batch (B, ...), filled one by one, so that they are not in memory twice."""
-        batch: dict[str, Tensor] = {}
+        batch = {"image": self._images(len(indices))}
         for place, index in enumerate(indices):
-            for name, tensor in self[index].items():
+            for name, tensor in self._fill(index, batch["image"][place]).items():
                 if not place:
                     batch[name] = tensor.new_empty((len(indices), *tensor.shape))
                 batch[name][place] = tensor
@@ -128,24 +133,26 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
                 found.append(PreparedCase(case.name, (0, 0, 0), Stored(np.empty((0, 0, 0, 0)))))
         return found
 
-    def _case_patch(self, number: int, step: int, slot: int) -> dict[str, Tensor]:
+    def _images(self, number: int) -> Tensor:
+        return torch.empty((number, len(self.cache.plan.channels), *self.patch_size))
+
+    def _case_patch(self, number: int, step: int, slot: int, image: Tensor) -> dict[str, Tensor]:
         try:
-            patch = self._patch(self.cases[number], step, slot)
+            patch = self._patch(self.cases[number], step, slot, image)
         except OSError:  # cleared from the cache, or replaced, while we read it
             self.cases[number] = self.cache.case(self.data[number])
-            patch = self._patch(self.cases[number], step, slot)
+            patch = self._patch(self.cases[number], step, slot, image)
         patch["case"] = torch.tensor(number)
         if self.partial:
             looked_for = self.cases[number].annotated
             patch["annotated"] = torch.tensor([looked_for is None or not v or v in looked_for for v in self.values])
         return patch
 
-    def _patch(self, case: PreparedCase, step: int, slot: int) -> dict[str, Tensor]:
+    def _patch(self, case: PreparedCase, step: int, slot: int, image: Tensor) -> dict[str, Tensor]:
         start = self._start(case, generator(self.seed, step, slot, f"{self.purpose} patch"))
-        image = case.images.box(start, self.patch_size)
+        case.images.box(start, self.patch_size, out=image.numpy())
         label, mask = self._target(case, start)
-        arrays = {"image": image, "label": label, "mask": mask}
-        return {name: torch.from_numpy(array) for name, array in arrays.items()} | {"slot": torch.tensor(slot)}
+        return {"label": torch.from_numpy(label), "mask": torch.from_numpy(mask), "slot": torch.tensor(slot)}
 
     def _target(self, case: PreparedCase, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Label (1, or K where it is soft, *patch) and mask (1, *patch) of the patch from `start`."""

@@ -82,10 +82,12 @@ class Stored:
         """All of it, read-only where it is a file."""
         return self.source.mapped() if isinstance(self.source, ArrayFile) else self.source
 
-    def box(self, start: Sequence[int] | np.ndarray, size: Sequence[int] | np.ndarray) -> np.ndarray:
-        """A copy (..., *size) of the box whose first voxel is `start` in the volume."""
+    def box(
+        self, start: Sequence[int] | np.ndarray, size: Sequence[int] | np.ndarray, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """A copy (..., *size) of the box whose first voxel is `start` in the volume; in `out` where that is given."""
         source = self.source
-        result = np.empty((*source.shape[:-3], *(int(n) for n in size)), source.dtype)
+        result = np.empty((*source.shape[:-3], *(int(n) for n in size)), source.dtype) if out is None else out
         there, here = [], []
         for axis, length in enumerate(source.shape[-3:]):
             first, extent = int(start[axis]) - self.origin[axis], int(size[axis])

@@ -22,7 +22,7 @@ class Sizes:
 
     Attributes:
         patch_voxels: a patch has at most about this many voxels. 131,072; with a memory, what fits.
-        batch_voxels: a batch has about this many voxels, and 2 to 16 patches. 400,000; with a memory, what fits.
+        batch_voxels: a batch has about this many voxels, and 2 to 16 patches. 200,000; with a memory, what fits.
         base_filters: channels of the first stage, doubled at each further one up to `max_filters`. 16, or 32.
         max_stages: at most so many resolutions. 4, or 6.
         residual: residual blocks in the encoder.
@@ -46,7 +46,7 @@ class Sizes:
 
         return Limits(
             patch_voxels=either(self.patch_voxels, 131_072, math.inf),
-            batch_voxels=either(self.batch_voxels, 400_000, math.inf),
+            batch_voxels=either(self.batch_voxels, 200_000, math.inf),
             base_filters=int(either(self.base_filters, 16, 32)),
             max_filters=self.max_filters,
             max_stages=int(either(self.max_stages, 4, 6)),

@@ -24,7 +24,7 @@ Make = Callable[..., PatchDataset]
 class Prepared:
     """A cache of arrays that are prepared already."""
 
-    plan = SimpleNamespace(label_values=(0, 1, 2))
+    plan = SimpleNamespace(label_values=(0, 1, 2), channels=("value", "x", "y", "z"))
 
     def prepare(self, cases: list[PreparedCase]) -> list[PreparedCase]:
         return cases
