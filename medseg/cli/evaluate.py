@@ -130,7 +130,8 @@ def _run(
         else:
             notes += _noted(run_file.tracking, str(times), scores, run / "test.json")
     else:
-        notes = [f"Recorded on {found.judged[-1]} (judged {times} times in all); --again judges and records anew"]
+        often = "once" if times == 1 else f"{times} times"
+        notes = [f"Recorded on {found.judged[-1]} (judged {often} in all); --again judges and records anew"]
         if not found.same_model:
             notes.append(f"Warning: the model of {run} is not the one that was judged")
     return evaluation, notes

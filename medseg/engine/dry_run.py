@@ -121,7 +121,9 @@ def _time(step: float, budget: Budget, val_interval: int, cases: int) -> str:
     else:
         steps = max(1, int(60 * (budget.max_minutes or 0) / step))
         text = f"{step:.2f} s a step, at most {steps} steps in {budget.max_minutes:g} minutes"
-    return f"{text}, and {max(1, round(steps / val_interval))} validations of {cases} cases besides"
+    validations = max(1, round(steps / val_interval))
+    often = "one validation" if validations == 1 else f"{validations} validations"
+    return f"{text}, and {often} of {cases} case{'' if cases == 1 else 's'} besides"
 
 
 def _duration(seconds: float) -> str:

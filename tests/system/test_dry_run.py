@@ -24,7 +24,7 @@ def test_a_dry_run_resolves_all_and_writes_no_run(
     assert "pseudo_label, loss dice_ce" in out
     assert re.search(r"1 x 0\.\d\d million parameters, filters 8, 16, .*and a teacher", out)
     assert re.search(r"[\d.]+ GiB at the peak of a step", out)
-    assert re.search(r"s a step, .* for 600 steps, and 6 validations of 1 cases besides", out)
+    assert re.search(r"s a step, .* for 600 steps, and 6 validations of 1 case besides", out)
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["cache"]
     code, _, err = medseg("train", "--data", tiny_cohort, "--dry-run", "--set", "stepz=1")
     assert code == 2

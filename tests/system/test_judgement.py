@@ -48,7 +48,7 @@ def test_test_cases_are_judged_once(medseg: Any, run: Path) -> None:
     code, out, err = medseg("evaluate", run, "--split", "test")
     assert code == 0, err
     assert "7.777" in out
-    assert "--again" in err
+    assert "(judged once in all); --again" in err
     assert "not the one that was judged" not in err
     plan = run / "model" / "plan.yaml"
     plan.write_text(plan.read_text().replace("postprocessing: {}", "postprocessing: {1: {largest: true}}"))
