@@ -39,7 +39,7 @@ class GeometryAugment:
     rotation: float = 20.0
     scale: tuple[float, float] = (0.8, 1.25)
     flip_axes: tuple[int, ...] = ()
-    share: float = 0.6
+    share: float = 0.3
     bend: float = 0.0
 
     def draw(self, seed: int, step: int, slots: Sequence[int], spacing: Sequence[float], purpose: str) -> Tensor:

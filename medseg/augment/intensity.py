@@ -58,7 +58,7 @@ class IntensityAugment:
     noise: float = 0.15
     zoom: float = 1.0
     bias: float = 0.0
-    share: float = 0.4
+    share: float = 0.15
 
     def draw(self, seed: int, step: int, slots: Sequence[int], channels: int, purpose: str) -> IntensityParameters:
         """Parameters for the samples of these slots (places in the step's batch), a pure function of (seed, step, slot,
