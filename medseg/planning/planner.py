@@ -54,8 +54,8 @@ def plan_cohort(
         skip_bad: plans without labelled cases that cannot be read.
 
     Raises:
-        InputError: the plan's channels, classes or regions are not the cohort's, no valid plan has such sizes, or
-            `memory` is no size or holds no plan.
+        InputError: the plan's channels, classes or regions are not the cohort's or in another order, no valid plan has
+            such sizes, or `memory` is no size or holds no plan.
     """
     limits = sizes or Sizes()
     return ranks.from_first(
@@ -82,6 +82,12 @@ def _given(cohort: Cohort, plan_file: str | Path) -> Plan:
             f"{plan_file}: made for {len(plan.channels)} channels and classes {plan.classes}{_said(plan.regions)}, but "
             f"{cohort.name} has {len(cohort.channels)} channels and classes {classes}{_said(cohort.regions)}; "
             "leave the plan out to plan anew"
+        )
+    channels = tuple(channel.name for channel in plan.channels)
+    if channels != cohort.channels and sorted(channels) == sorted(cohort.channels):  # names may differ, places may not
+        raise InputError(
+            f"{plan_file}: its channels are {', '.join(channels)} in this order, but those of {cohort.name} are "
+            f"{', '.join(cohort.channels)}; order them alike, or leave the plan out to plan anew"
         )
     return plan
 

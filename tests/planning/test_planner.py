@@ -188,6 +188,14 @@ def test_a_plan_made_for_another_cohort_is_refused(
         plan_cohort(cohort, tmp_path / "plan.yaml")
 
 
+def test_a_plan_of_the_channels_in_another_order_is_refused(small_plan: Callable[..., Plan], tmp_path: Path) -> None:
+    channels = [{"name": name, "normalisation": "zscore"} for name in ("CT", "PET")]
+    save_plan(small_plan(channels=channels), tmp_path / "plan.yaml")
+    plan_cohort(replace(COHORT, channels=("CT", "PET")), tmp_path / "plan.yaml")
+    with pytest.raises(InputError, match=r"plan.yaml: its channels are CT, PET in this order, but .* are PET, CT; "):
+        plan_cohort(replace(COHORT, channels=("PET", "CT")), tmp_path / "plan.yaml")
+
+
 @pytest.mark.parametrize(
     ("sizes", "text"),
     [
