@@ -119,7 +119,7 @@ def apply_intensity(image: Tensor, parameters: IntensityParameters) -> Tensor:
 def _coarsened(x: Tensor, zoom: float) -> Tensor:
     """(D, H, W) at a resolution lower by `zoom`, on the same voxels: nearest down, linear up."""
     low = [max(1, round(n / zoom)) for n in x.shape]
-    coarse = F.interpolate(x[None, None].float(), low, mode="nearest")
+    coarse = F.interpolate(x[None, None].float(), low, mode="nearest-exact")  # "nearest" would shift x off its label
     return F.interpolate(coarse, tuple(x.shape), mode="trilinear", align_corners=False)[0, 0]
 
 

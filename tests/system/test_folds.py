@@ -71,12 +71,7 @@ def test_folds_are_trained_and_collected(medseg: Any, data: Path, tmp_path: Path
 def test_folds_are_trained_by_several_processes_each(data: Path, tmp_path: Path) -> None:
     small = ("--method", "supervised", "--network", "small", "--set", "val_interval=2", "--device", "cpu")
     words = ("train", "--data", data, *small, "--steps", 2, "--output", "cv", "--processes", 2, "--folds", 2)
-    command = [
-        sys.executable,
-        "-m",
-        "medseg",
-        *map(str, words),
-    ]
+    command = [sys.executable, "-m", "medseg", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("cross-validation, 2 folds: 2 cases") == 1

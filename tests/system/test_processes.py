@@ -17,7 +17,7 @@ from medseg.engine import load_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("elsewhere")]
 
-COMMAND = [sys.executable, "-c", "from medseg.cli.main import main; main()", "train"]
+COMMAND = [sys.executable, "-m", "medseg", "train"]
 SMALL = ("--network", "small", "--set", "val_interval=3", "--set", "precision=fp32", "--set", "round_batches=true")
 EVERY = ("--set", "handlers#steps#every=1")
 

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def _start(*arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from medseg.cli.main import main; main()", "train", *map(str, arguments)]
+    command = [sys.executable, "-m", "medseg", "train", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 

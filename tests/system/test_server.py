@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-COMMAND = [sys.executable, "-c", "from medseg.cli.main import main; main()"]
+COMMAND = [sys.executable, "-m", "medseg"]
 
 
 @pytest.fixture
