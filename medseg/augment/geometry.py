@@ -43,8 +43,8 @@ class GeometryAugment:
     bend: float = 0.0
 
     def draw(self, seed: int, step: int, slots: Sequence[int], spacing: Sequence[float], purpose: str) -> Tensor:
-        """Matrices (B, 3, 3) from output to input positions, in mm around the patch's centre over `spacing`: one for
-        each slot, its place in the step's batch."""
+        """Matrices (B, 3, 3) from output to input positions, in voxels of `spacing` mm around the patch's centre: one
+        for each slot, its place in the step's batch."""
         matrices = [self._matrix(generator(seed, step, i, f"{purpose} geometry"), spacing) for i in slots]
         return torch.from_numpy(np.stack(matrices)).float()
 

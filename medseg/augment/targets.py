@@ -67,14 +67,11 @@ class Targets:
     def pseudo(self, logits: Tensor) -> Pseudo:
         """The label that `logits` (B, outputs, D, H, W) speak for. Nothing is differentiated."""
         logits = logits.detach().float()
-        return self.from_probabilities(logits.sigmoid() if self.regions else logits.softmax(1))
-
-    def from_probabilities(self, p: Tensor) -> Pseudo:
-        """The same from probabilities (B, outputs, D, H, W)."""
         if self.regions:
+            p = logits.sigmoid()
             chosen = p > 0.5
             return Pseudo(chosen.float(), p.maximum(1 - p).amin(1, keepdim=True), chosen.any(1, keepdim=True))
-        confidence, index = p.max(1, keepdim=True)
+        confidence, index = logits.softmax(1).max(1, keepdim=True)
         return Pseudo(self._one_hot(index) if self.soft else index, confidence, index > 0)
 
     def foreground(self, label: Tensor) -> Tensor:

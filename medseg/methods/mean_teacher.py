@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from medseg.augment import Batch, DrawKey, Unlabelled
-from medseg.losses import ConsistencyLoss
+from medseg.losses import ConsistencyLoss, consistency_loss
+from medseg.losses.checks import Activation
 from medseg.methods.base import Loss, MethodOutput, Models, Progress, supervised_output, unlabelled_part
 from medseg.methods.ramps import Ramp
 from medseg.methods.teaching import Taught, taught
@@ -26,7 +27,8 @@ class MeanTeacher:
 
     Args:
         loss: of the labelled term.
-        consistency: distance of two predictions; by default the mean square of the probabilities' difference.
+        consistency: distance of two predictions; by default the mean square of the probabilities' difference. Its
+            activation is that of the targets.
         ramp: the weight of the consistency over the run.
         passes: teacher passes over noised images that measure its uncertainty; 0 trusts it everywhere.
         noise: standard deviation of their noise, in that of the image.
@@ -66,19 +68,21 @@ class MeanTeacher:
         part, teacher = unlabelled_part(batch), models.the_teacher()
         overlapping = bool(batch.targets.regions)
         with torch.no_grad():
-            target = _probabilities(teacher(part.weak), overlapping)
+            target = teacher(part.weak)
             kept = part.mask
             if self.passes:
                 share = self.certainty + (1 - self.certainty) * weight / self.ramp.weight
                 kept = kept & (self._entropy(teacher, part, batch.key, overlapping) < share)
         logits = models.students[0](part.strong).logits
-        output.terms["consistency"] = self.consistency(_probabilities(logits, overlapping), target, kept)
+        activation: Activation = "sigmoid" if overlapping else "softmax"
+        options = {**self.consistency.arguments(), "activation": activation}
+        output.terms["consistency"] = consistency_loss(logits, target, kept, **options)
         output.weights["consistency"] = weight
         output.pictures.update(
             {
                 "weak view": part.weak,
                 "strong view": part.strong,
-                "teacher": batch.targets.from_probabilities(target).label,
+                "teacher": batch.targets.pseudo(target).label,
                 "student": batch.targets.pseudo(logits).label,
                 "kept": kept,
             }

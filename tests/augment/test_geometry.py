@@ -270,6 +270,29 @@ def test_inputs_are_not_changed() -> None:
     assert all(torch.equal(a, b) for a, b in zip((image, label, mask), copies, strict=True))
 
 
+def test_a_bend_that_is_the_same_everywhere_shifts_by_its_voxels() -> None:
+    image = volume((8, 9, 10))
+    shifts = torch.tensor([1.0, -2.0, 3.0]).view(1, 3, 1, 1, 1).expand(1, 3, 5, 5, 5)
+    moved = apply_geometry(image, (image > 0).byte(), image > -1, torch.eye(3)[None], shifts)
+    there, here = (..., slice(7), slice(2, None), slice(7)), (..., slice(1, None), slice(7), slice(3, None))
+    assert torch.allclose(moved.image[there], image[here], atol=1e-5)
+    assert torch.equal(moved.label[there], (image > 0).byte()[here])
+    assert torch.equal(moved.mask[there], (image > -1)[here])
+
+
+def test_bends_are_drawn_in_mm_for_their_share() -> None:
+    augment, spacing = GeometryAugment(bend=2.0, share=0.5), (1.0, 2.0, 4.0)
+    bends = augment.draw_bends(0, 0, range(200), spacing, "x")
+    assert bends is not None
+    bent = bends.flatten(1).any(1)
+    assert bent.float().mean() == pytest.approx(0.5, abs=0.1)
+    assert bends[bent].transpose(0, 1).flatten(1).std(1).tolist() == pytest.approx([2, 1, 0.5], rel=0.05)
+    again = augment.draw_bends(0, 0, range(3), spacing, "x")
+    assert again is not None
+    assert torch.equal(again, bends[:3])
+    assert GeometryAugment().draw_bends(0, 0, range(3), spacing, "x") is None
+
+
 def test_label_values_are_never_mixed() -> None:
     label = torch.zeros(1, 1, 12, 12, 12, dtype=torch.int64)
     label[..., 4:8, :] = 9

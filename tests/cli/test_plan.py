@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -103,7 +105,12 @@ def test_the_cache_is_shown_and_cleared(tiny_cohort: Path, tmp_path: Path, small
     shown = run("cache", "--folder", tmp_path / "cache").output
     assert shown.startswith(f"{tmp_path / 'cache'}: 4 entries, ")
     assert "last used within the hour" in shown
-    assert ": 0 entries not used for 1 days" in run("cache", "--folder", tmp_path / "cache", "--older-than", 1).output
-    assert ": 4 entries, " in run("cache", "--folder", tmp_path / "cache", "--clear").output
+    old = min((tmp_path / "cache").glob("*.record"))
+    os.utime(old, (time.time() - 2 * 86400,) * 2)
+    for entries in (1, 0):
+        said = run("cache", "--folder", tmp_path / "cache", "--clear", "--older-than", 1).output
+        assert f": {entries} entries not used for 1 days, " in said
+    assert not old.exists()
+    assert ": 3 entries, " in run("cache", "--folder", tmp_path / "cache", "--clear").output
     assert not list((tmp_path / "cache").iterdir())
     assert isinstance(run("cache", "--older-than", -1).exception, InputError)

@@ -3,8 +3,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from eight_voxels import Fixed, Recorded
 
 from medseg.augment import Batch, BoxMix, DrawKey, Labelled, Targets, Unlabelled
+from medseg.methods import CopyPaste, Models, Progress, Ramp
 from medseg.methods.mixing import Pairs
 from medseg.methods.teaching import Taught
 
@@ -64,6 +66,16 @@ def test_labelled_images_among_themselves() -> None:
         assert set(found.image[i].unique().tolist()) == {float(i), float((i - 1) % 3)}
         assert torch.equal(found.image[i].long(), found.label[i])
         assert torch.equal(found.weak[i], found.image[i] + 0.5)
+
+
+def test_a_start_may_be_of_labelled_images_among_themselves() -> None:
+    one = batch()
+    for mixed_start, expected in ((False, one), (True, Pairs.among_labelled(one, BoxMix()))):
+        student, loss = Fixed(1.0).train(), Recorded()
+        method = CopyPaste(loss, ramp=Ramp(start=1.0), mixed_start=mixed_start)
+        method.losses(one, Models((student,)), Progress(0, 9))
+        assert torch.equal(student.seen[0], expected.labelled.image)
+        assert torch.equal(loss.asked[0][1], expected.labelled.label)
 
 
 def test_pairs_are_those_of_the_whole_batch_on_every_process() -> None:
