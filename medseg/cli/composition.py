@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from medseg.errors import InputError
 from medseg.share import bundle_folder, overlay_folder
 
@@ -70,6 +68,8 @@ def check_yaml(path: Path) -> None:
     Raises:
         InputError: the file is missing or no YAML mapping.
     """
+    import yaml
+
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:  # `2001-99-99` is a ValueError
@@ -84,6 +84,8 @@ def assignment(text: str) -> tuple[str, Any]:
     Raises:
         InputError: it is not of that form.
     """
+    import yaml
+
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise InputError(f"--set {text}: expected KEY=VALUE, such as --set handlers#steps#every=5")

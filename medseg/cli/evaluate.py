@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import track
 
 from medseg.errors import InputError
 
@@ -85,6 +84,8 @@ def _files(
     prediction: Path, reference: Path, classes: str | None, tolerance: float, targets: Sequence[Path]
 ) -> tuple[Evaluation, list[str]]:
     # heavy imports where they are needed: `--help` and `--version` answer at once
+    from rich.progress import track
+
     from medseg.files import make_folder
     from medseg.report.evaluation import check_grids, evaluate_pairs, pair_files, parse_classes
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-import yaml
 from rich.console import Console
 from rich.text import Text
 
@@ -80,6 +79,8 @@ def _list(console: Console) -> None:
 
 
 def _show_overlay(console: Console, name: str) -> None:
+    import yaml
+
     from medseg import losses as family
     from medseg.losses.describe import describe
 

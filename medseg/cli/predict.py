@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from medseg.errors import InputError
 
@@ -115,6 +114,8 @@ def _shown(
     todo: list[Case], console: Console, predict: Callable[[Callable[[int, float], None]], Iterator[T]]
 ) -> Iterator[T]:
     """What `predict` gives, which tells the number of the case and the share of it that is done; a bar shows it."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
     columns = (TextColumn("segmenting {task.fields[case]}"), BarColumn(), TextColumn("{task.fields[count]}"),
                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

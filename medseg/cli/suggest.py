@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from medseg.errors import InputError
@@ -43,6 +42,8 @@ def suggest(
       medseg train --data DATA --labelled 9 --corrected next/labels
     """
     # heavy imports where they are needed: `--help` and `--version` answer at once
+    from rich.progress import track
+
     from medseg.data.runfile import read_run_file
     from medseg.data.volume import write_segmentation
     from medseg.engine import Autocast, pick_device

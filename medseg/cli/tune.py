@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from medseg.errors import InputError
@@ -39,6 +38,7 @@ def tune_postprocessing(
     """
     # heavy imports where they are needed: `--help` and `--version` answer at once
     import numpy as np
+    from rich.progress import track
     from torch.utils.data import DataLoader
 
     from medseg.data.description import IGNORE_NAME
