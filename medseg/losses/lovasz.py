@@ -57,7 +57,8 @@ def _slopes(errors: Tensor, y: Tensor, m: Tensor) -> Tensor:
     With G the target's volume, F and U = G + background of the voxels so far, a step is f / U_i +
     (G - F_{i-1}) b / (U_{i-1} U_i): no difference of two numbers near 1. Voxels outside the mask have slope 0.
     """
-    order = errors.argsort(2, descending=True)
+    # last, and equal errors in the order of their voxels: what is masked must not move what is not
+    order = errors.masked_fill(m == 0, -torch.inf).argsort(dim=2, descending=True, stable=True)
     sorted_m = m.expand_as(y).gather(2, order)
     f = y.gather(2, order) * sorted_m
     b = sorted_m - f
