@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -182,4 +185,19 @@ def _run(files: list[str], overrides: dict[str, Any], dry_run: bool) -> None:
         merged(files, overrides)  # says what is wrong with them, before MONAI does
         metadata = bundle_folder() / "configs" / "metadata.json"  # MONAI looks for it beside the first file
         parts = {"run_id": "dry_run", "init_id": "check"} if dry_run else {"run_id": "training"}
-        run(**parts, config_file=files, meta_file=str(metadata), **overrides)
+        given = {key: value for key, value in overrides.items() if value is not None}
+        with _nulls(overrides) as further:
+            run(**parts, config_file=[*files, *further], meta_file=str(metadata), **given)
+
+
+@contextmanager
+def _nulls(overrides: Mapping[str, Any]) -> Iterator[list[str]]:
+    """A config file of the overrides that are None, which MONAI's `run` would leave out."""
+    nulls = [key for key, value in overrides.items() if value is None]
+    if not nulls:
+        yield []
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "nulls.json"
+        path.write_text(json.dumps(dict.fromkeys(nulls)), encoding="utf-8")
+        yield [str(path)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from medseg.engine import load_checkpoint
 
@@ -63,3 +64,14 @@ def test_a_run_goes_on_without_cases_that_cannot_be_read(medseg: Any, tiny_cohor
     code, _, err = medseg("train", *options, "--skip-bad", "--output", tmp_path / "c")
     assert code == 2
     assert f"{validation}: no such file" in err
+
+
+def test_null_is_a_value_that_can_be_set(medseg: Any, tiny_cohort: Path, tmp_path: Path) -> None:
+    flagship = ("--method", "consistent_copy_paste", "--network", "small", "--steps", 1, "--set", "method#ramp#start=0")
+    nulls = ("--set", "method#box=null", "--set", "handlers#checkpoints#every_minutes=null")
+    code, _, err = medseg("train", "--data", tiny_cohort, *flagship, *nulls, "--output", tmp_path / "run")
+    assert code == 0, err
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["method"]["box"] is None
+    assert config["handlers"]["checkpoints"]["every_minutes"] is None
+    assert config["method"]["ramp"]["start"] == 0
