@@ -43,9 +43,9 @@ def find_inputs(inputs: Sequence[Path], channels: int) -> Found:
 
     A folder gives its volumes; one without volumes its DICOM series and those of all folders below it, each named by
     the folders that lead to it, and by its description where a folder holds several. With several channels the files
-    of a case are `NAME_0000`, `NAME_0001` and so on, or one file that holds them all along a fourth axis; with one
-    channel `_0000` is dropped from a name where no other input would be called `NAME` or `NAME_` and four digits: then
-    these are the numbers of cases.
+    of a case are `NAME_0000`, `NAME_0001` and so on, or one file that holds them all along a fourth axis, which is a
+    case whatever number its name ends with. With one channel `_0000` is dropped from a name where no other input would
+    be called `NAME` or `NAME_` and four digits: then these are the numbers of cases.
     Links that lead out of a folder are not followed, but named among the problems, as are cases that lack channels, and
     files whose case has the name of an earlier one.
 
@@ -66,8 +66,9 @@ def find_inputs(inputs: Sequence[Path], channels: int) -> Found:
     for name, found in parts.items():
         if sorted(found) == list(range(channels)):
             cases.append(Case(name, tuple(found[i] for i in range(channels)), None))
-        elif list(found) == [0] and _holds_all(found[0], channels):
-            cases.append(Case(name, (found[0],) * channels, None))
+        elif all(_holds_all(file, channels) for file in found.values()):
+            for number, file in found.items():  # that of a case, not of a channel, unless it is a lone 0000
+                cases.append(Case(name if list(found) == [0] else f"{name}_{number:04d}", (file,) * channels, None))
         else:
             problems[name] = (
                 f"{next(iter(found.values()))}: case {name} has channel files {sorted(found)}, the model expects "

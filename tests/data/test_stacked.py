@@ -72,6 +72,15 @@ def test_prediction_takes_it_and_writes_on_its_grid(task: Path, tmp_path: Path) 
     assert find_inputs([task / "imagesTr/a.nii.gz"], channels=3).problems
 
 
+def test_numbers_at_the_end_of_names_are_those_of_cases(task: Path, tmp_path: Path) -> None:
+    volume = (task / "imagesTr/a.nii.gz").read_bytes()
+    for name in ("p_0001", "p_0002", "q_0000"):
+        (tmp_path / f"{name}.nii.gz").write_bytes(volume)
+    found = find_inputs([tmp_path], channels=2)
+    assert not found.problems
+    assert [case.name for case in found.cases] == ["p_0001", "p_0002", "q"]
+
+
 def test_another_number_of_channels_is_named(task: Path) -> None:
     array = np.zeros((16, 12, 8, 3), np.float32)
     nib.save(nib.Nifti1Image(array, AFFINE), task / "imagesTr/a.nii.gz")
