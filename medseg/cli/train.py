@@ -28,6 +28,9 @@ def train(
         str | None,
         typer.Option(metavar="DATA", help="dataset.json, cases.csv, or images/ and labels/. By default phantoms."),
     ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Train on phantoms, written to runs/phantoms: a try without data.")
+    ] = False,
     labelled: Annotated[
         str | None, typer.Option(metavar="N|all", help="Training cases whose labels may be read. Default: all.")
     ] = None,
@@ -99,6 +102,7 @@ def train(
 
     \b
     Example:
+      medseg train --demo --labelled 4 --max-minutes 3
       medseg train --data DATA --labelled 9 --max-minutes 30 --output runs/a
       medseg train --resume runs/a
       medseg train --data DATA --folds 5 --output runs/cv
@@ -110,6 +114,8 @@ def train(
     elif processes > 1 and not inside():
         raise SystemExit(launch(sys.argv[1:], processes))
     overlays = {"task": task, "method": method, "loss": loss, "network": network, "runtime": runtime}
+    if demo and (data is not None or task is not None or resume is not None):
+        raise InputError("--demo trains on phantoms; leave it out, or leave out --data, --task and --resume")
     if steps is not None and max_minutes is not None:
         raise InputError("both --steps and --max-minutes are given; give one of them")
     given: dict[str, Any] = {

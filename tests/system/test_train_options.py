@@ -75,3 +75,14 @@ def test_null_is_a_value_that_can_be_set(medseg: Any, tiny_cohort: Path, tmp_pat
     assert config["method"]["box"] is None
     assert config["handlers"]["checkpoints"]["every_minutes"] is None
     assert config["method"]["ramp"]["start"] == 0
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_the_demo_trains_on_phantoms_that_it_writes(medseg: Any, tiny_cohort: Path) -> None:
+    code, _, err = medseg("train", "--demo", "--data", tiny_cohort)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--demo trains on phantoms" in err
+    code, out, err = medseg("train", "--demo", "--network", "small", "--dry-run")
+    assert code == 0, err
+    assert Path("runs/phantoms/dataset.json").is_file()
+    assert "4 labelled, 12 unlabelled" in out
