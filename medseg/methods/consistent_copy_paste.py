@@ -94,7 +94,7 @@ class ConsistentCopyPaste:
             if self.box is not None:
                 views |= {"labelled": _labelled(pairs.alone), "mixed": pairs.mixed(pseudo, weight)}
             if self.whole:
-                views["whole"] = View(part.strong, pseudo.label, weight * pseudo.kept.float(), None, part.slots)
+                views["whole"] = View(part.strong, pseudo.label, pseudo.kept.float(), None, part.slots, weight)
         views = {name: view for name, view in views.items() if len(view.image)}
         images = {name: view.image for name, view in views.items()}
         if self.twins is not None:
@@ -105,8 +105,8 @@ class ConsistentCopyPaste:
         found = forward_all(models.students[0], images)
         self._segmentation(output, views, found, batch.targets, progress)
         self._features(output, views, found, batch.targets)
-        if weight and self.entropy_weight and pairs is not None:
-            self._entropy(output, pairs, found, weight, batch.targets)
+        if pairs is not None and self.entropy_weight:
+            self._entropy(output, pairs, found, weight, batch)
         return output
 
     def pseudo_label(self, batch: Batch, models: Models) -> Taught:
@@ -142,13 +142,14 @@ class ConsistentCopyPaste:
         targets: Targets,
         progress: Progress,
     ) -> None:
-        """Adds the loss of every view, weighed by its share of the images, so that the total is a mean over images."""
-        samples = sum(len(one.logits) for one in found.values())
+        """Adds the loss of every view: the total is a mean over images, of which unlabelled ones count by the ramp."""
+        of = {name: views[name.removesuffix("_twin")] for name in found}
+        images = sum(view.weight * len(view.image) for view in of.values())
         for name, one in found.items():
-            view = views[name.removesuffix("_twin")]
+            view = of[name]
             terms = loss_of(self.loss, one, view.label, view.mask, progress, view.annotated, bool(targets.regions))
             output.terms[name] = terms.total
-            output.weights[name] = len(one.logits) / samples
+            output.weights[name] = view.weight * len(view.image) / images
             output.diagnostics.update(parts(name, terms))
 
     def _features(
@@ -166,13 +167,15 @@ class ConsistentCopyPaste:
         output.weights["features"] = self.feature_weight
 
     def _entropy(
-        self, output: MethodOutput, pairs: Pairs, found: dict[str, NetworkOutput], weight: float, targets: Targets
+        self, output: MethodOutput, pairs: Pairs, found: dict[str, NetworkOutput], weight: float, batch: Batch
     ) -> None:
         """Adds the entropy of the student on the voxels of the unlabelled images."""
-        mixed, m = found.get("mixed"), len(pairs.box)
-        logits = found["whole"].logits[:m] if mixed is None else pairs.apart(mixed.logits)[1]
-        activation: Activation = "sigmoid" if targets.regions else "softmax"
-        output.terms["entropy"] = entropy_loss(logits, pairs.unlabelled.mask, activation=activation)
+        if "mixed" in found:
+            logits, inside = pairs.apart(found["mixed"].logits)[1], pairs.unlabelled.mask
+        else:
+            logits, inside = found["whole"].logits, unlabelled_part(batch).mask
+        activation: Activation = "sigmoid" if batch.targets.regions else "softmax"
+        output.terms["entropy"] = entropy_loss(logits, inside, activation=activation)
         output.weights["entropy"] = weight * self.entropy_weight
 
 

@@ -19,13 +19,15 @@ __all__ = ["Pairs", "View"]
 @dataclass(frozen=True)
 class View:
     """Images (B, C, D, H, W) with the label that they are learned by, and where it counts: a mask or weights (B, 1, D,
-    H, W), 1 for what the ground truth says. `annotated` and `slots` as in `Labelled`."""
+    H, W), 1 for what the ground truth says. `annotated` and `slots` as in `Labelled`. `weight` is that of the view in
+    the total: weights of voxels say only how much one counts against another."""
 
     image: Tensor
     label: Tensor
     mask: Tensor
     annotated: Tensor | None
     slots: Sequence[int]
+    weight: float = 1.0
 
     def pictures(self) -> dict[str, Tensor]:
         """Of what `Pairs.mixed` gave the first half: labelled images with a box of unlabelled ones, their label, and

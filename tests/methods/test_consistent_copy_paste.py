@@ -44,6 +44,8 @@ def test_what_is_learned_is_a_mean_over_images(options: dict[str, Any], terms: s
     output = losses(Fixed(1.0), **options)
     assert set(output.terms) == set(output.weights) == terms
     assert sum(output.weights.values()) == pytest.approx(1)
+    if terms == {"labelled", "whole"}:  # the ramp stands at a half
+        assert output.weights["labelled"] == pytest.approx(2 * output.weights["whole"])
 
 
 @pytest.mark.parametrize("box", [None, BoxMix()])
