@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from medseg.errors import InputError
-from medseg.files import make_folder, write_text
+from medseg.files import make_folder, write_text, writing
 from medseg.metrics.report import ClassResult, Summary, as_json, summarise
 from medseg.report.runs import read_run
 
@@ -60,6 +60,7 @@ def _ensemble(folder: Path, models: Sequence[Path]) -> None:
     for name, model in zip(names, models, strict=True):
         target = make_folder(folder / name)
         for file in sorted(path for path in model.iterdir() if path.is_file()):
-            shutil.copyfile(file, target / file.name)
+            with writing(target / file.name) as whole:
+                shutil.copyfile(file, whole)
     # last: what it names is whole by then
     write_text(folder / "ensemble.yaml", yaml.safe_dump({"members": names}, sort_keys=False))
