@@ -42,9 +42,8 @@ class TrainingMemory:
     bytes_a_value: int = 2
 
     def of(self, topology: Topology, batch: int) -> float:
-        """With `batch` patches a step, and a quarter as many unlabelled ones."""
-        patches = batch + max(1, batch // 4)
-        return self.weights(topology) + patches * self.patch(topology)
+        """With `batch` patches a step, labelled and unlabelled ones together."""
+        return self.weights(topology) + batch * self.patch(topology)
 
     def fits(self, topology: Topology, batch: int, memory: float) -> bool:
         """Whether that is within the usable part of `memory` bytes."""

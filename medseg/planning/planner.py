@@ -140,10 +140,7 @@ def make_plan(
 
 def _takes(needs: TrainingMemory, topology: Topology, batch: int) -> str:
     precision = "float32" if needs.bytes_a_value == 4 else "half precision"
-    return (
-        f"training takes about {needs.of(topology, batch) / 1e9:.2g} GB ({precision}, a quarter of unlabelled patches"
-        " beside them)"
-    )
+    return f"training takes about {needs.of(topology, batch) / 1e9:.2g} GB ({precision})"
 
 
 def _topology(found: Fingerprint, limits: Limits, needs: TrainingMemory, memory: float | None) -> Topology:

@@ -275,7 +275,7 @@ def test_liver(real_data: Path) -> None:
     assert plan.network.kernels == (IN_PLANE, ALL, ALL, ALL)
     assert plan.channels[0].scale == pytest.approx((-7, 228, 141.4, 32.6), abs=0.5)
     assert plan.mirror_axes == ()
-    golden(make_plan(cohort, found, memory=8e9), (192, 224, 32), 2, LARGE, [(2, 2, 1)] + [HALVE] * 3 + [(2, 2, 1)])
+    golden(make_plan(cohort, found, memory=8e9), (224, 256, 32), 2, LARGE, [(2, 2, 1)] + [HALVE] * 3 + [(2, 2, 1)])
 
 
 def test_a_memory_is_filled_and_not_exceeded() -> None:
