@@ -1,4 +1,4 @@
-"""The flagship: copy-paste with pseudo-labels, agreement, intensity-remapped twins, feature consistency, entropy."""
+"""The flagship: pseudo-labels of whole images; box mix, agreement, twins, feature consistency, entropy on request."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ __all__ = ["ConsistentCopyPaste"]
 
 
 class ConsistentCopyPaste:
-    """Copy-paste with a teacher's labels where it agrees with itself, twins of other grey values, alike features.
+    """A teacher's labels late in the run, of whole images or mixed ones, where it agrees with itself; twins, features.
 
     Source: BCP (arXiv:2305.00673), FixMatch (arXiv:2001.07685), entropy minimisation (Grandvalet & Bengio 2005) and
-        feature consistency combined; each term is named and can be switched off
+        feature consistency combined; each term is named and can be switched on. On are those that paid
+        (docs/benchmarks.md): pseudo-labels of whole images, their largest components
 
     Cost: before the ramp a supervised step. Then, with n labelled and m unlabelled images, a student forward and
         backward on n + m images (m more with `whole`), all in one pass, and a teacher forward on m (2 m more with
@@ -30,7 +31,7 @@ class ConsistentCopyPaste:
 
     Args:
         loss: of the network's heads against label and mask.
-        threshold: the teacher's probability from which on a voxel is kept.
+        threshold: the teacher's probability from which on a voxel is kept; 0 keeps all.
         components: whether only the largest component of each class of a pseudo-label is kept.
         agreement: whether a voxel must have the same label, confidently, when the teacher sees it in the mixed images.
         box: how large the box is; None mixes nothing, and the unlabelled image is learned as a whole.
@@ -49,10 +50,10 @@ class ConsistentCopyPaste:
     def __init__(
         self,
         loss: Loss,
-        threshold: float = 0.7,
+        threshold: float = 0.0,
         components: bool = True,
         agreement: bool = False,
-        box: BoxMix | None = BoxMix(),  # noqa: B008  # a frozen record
+        box: BoxMix | None = None,
         whole: bool = False,
         twins: IntensityRemap | None = None,
         feature_weight: float = 0.0,
@@ -76,7 +77,7 @@ class ConsistentCopyPaste:
         self.feature_weight = feature_weight
         self.feature_stage = feature_stage
         self.entropy_weight = entropy_weight
-        self.ramp = ramp or Ramp(weight=1.0, start=0.3, length=0.2)
+        self.ramp = ramp or Ramp(weight=1.0, start=0.4, length=0.1)
         self.cosine = FeatureCosineLoss()
 
     def losses(self, batch: Batch, models: Models, progress: Progress) -> MethodOutput:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import medseg.methods
-from medseg.augment import Augment, Batch, Targets
+from medseg.augment import Augment, Batch, BoxMix, Targets
 from medseg.data.loader import RawBatch
 from medseg.engine.iteration import Iteration
 from medseg.engine.precision import Autocast
@@ -32,7 +32,7 @@ METHODS = {
 OPTIONS: dict[str, dict[str, Any]] = {
     "PseudoLabel": {"threshold": 0.0},
     "CrossPseudo": {"threshold": 0.0},
-    "ConsistentCopyPaste": {"threshold": 0.0},
+    "ConsistentCopyPaste": {"box": BoxMix(), "whole": True},  # as it stands it is PseudoLabel's step
 }
 # Where the ramp is 0, these are the supervised baseline itself; others add terms of labelled images.
 IS_SUPERVISED_AT_0 = {"Supervised", "PseudoLabel", "MeanTeacher", "CrossPseudo", "CopyPaste", "ConsistentCopyPaste"}

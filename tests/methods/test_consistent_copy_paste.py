@@ -26,7 +26,8 @@ class Contrary(Fixed):
 
 
 def losses(teacher: Fixed, **options: Any) -> MethodOutput:
-    method = ConsistentCopyPaste(Recorded(), threshold=0.0, components=False, ramp=HALF, **options)
+    options = {"box": BoxMix(), **options}
+    method = ConsistentCopyPaste(Recorded(), components=False, ramp=HALF, **options)
     one = in_slots(batch(IMAGES, [True] * 6 + [False] * 2))
     return method.losses(one, Models((Fixed(2.0).train(),), teacher.eval()), Progress(3, 9))
 
