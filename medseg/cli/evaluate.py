@@ -161,7 +161,7 @@ def _show(found: Evaluation, title: str, targets: Sequence[tuple[str, Path]]) ->
         (write_json if suffix == "json" else write_csv)(target, found)
     console = Console()
     console.print(cases_table(title, found.results))
-    console.print(metrics_table(f"Summary of {found.summary.n_cases} cases", found.summary))
+    console.print(metrics_table("Summary", found.summary))
     console.print(measures_table(f"All measures; surface Dice at {found.tolerance_mm:g} mm", found.summary))
     for line in worst_cases(found.results):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -188,4 +188,4 @@ def show_evaluation(evaluator: VolumeEvaluator, title: str, file: str | os.PathL
     if file is not None:
         make_folder(Path(file).parent)
         write_text(file, json.dumps(as_json({"split": title, "summary": summary, "cases": results}), indent=1))
-    Console().print(metrics_table(f"{title}: {summary.n_cases} cases", summary))
+    Console().print(metrics_table(title, summary))

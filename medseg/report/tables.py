@@ -21,9 +21,10 @@ _OVER_CLASSES = "mean"
 def metrics_table(title: str, summary: Summary) -> Table:
     """One row per class: Dice and HD95 in mm (mean, sd, median), cases that define them of all, cases missed.
 
-    The last row is the mean over the classes' means; a measure that no case defines is "-".
+    The title goes on with the number of cases. The last row is the mean over the classes' means; a measure that no
+    case defines is "-".
     """
-    table = _table(title, summary)
+    table = _table(_counted(title, summary.n_cases), summary)
     for column in ("Dice ± sd", "median", "HD95 mm ± sd", "median", "n", "missed"):
         table.add_column(column, justify="right")
     for row in summary.classes:
@@ -101,7 +102,7 @@ def checkpoint_table(summaries: Mapping[str, Summary], split: str, n_cases: int)
     A count on which checkpoints differ is given for each: "0 / 2".
     """
     columns = list(summaries.values())
-    table = _table(f"{split}: {n_cases} case{'' if n_cases == 1 else 's'}", *columns)
+    table = _table(_counted(split, n_cases), *columns)
     for measure in ("Dice", "HD95 mm"):
         for name in summaries:
             table.add_column(f"{measure} {name}", justify="right")
@@ -150,6 +151,10 @@ def cases_table(title: str, results: Mapping[str, Sequence[ClassResult]]) -> Tab
                 end_section=result is of_case[-1],
             )
     return table
+
+
+def _counted(title: str, cases: int) -> str:
+    return f"{title}: {cases} case{'' if cases == 1 else 's'}"
 
 
 def _table(title: str, *summaries: Summary) -> Table:

@@ -28,7 +28,7 @@ RESULTS = {
 
 def test_metrics_table_has_a_row_a_class_and_the_mean() -> None:
     rows = _rows(metrics_table("validation", summarise(RESULTS)))
-    assert rows[0] == ["validation"]
+    assert rows[0] == ["validation:", "2", "cases"]
     assert ["liver", "0.450", "±", "0.636", "0.450", "36.00", "±", "48.08", "36.00", "2/2", "1"] in rows
     assert ["[red]cyst", "-", "-", "-", "-", "0/2", "0"] in rows
     assert ["mean", "0.450", "36.00", "2/2", "1"] in rows
