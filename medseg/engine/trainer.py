@@ -21,7 +21,7 @@ from medseg.methods import Progress
 
 __all__ = ["Budget", "LogEvents", "Logged", "Trainer"]
 
-_TRIAL_SHARE = 0.03  # of the minutes, that steps are tried for
+_STEADY, _TRIAL = 0.03, 0.1  # shares of the minutes: steps are tried for the first, and for the second at most
 
 
 class LogEvents(EventEnum):
@@ -148,7 +148,7 @@ class Trainer(MonaiTrainer):
         """Steps that fit into the minutes left: measured on a copy, so that the run itself begins fresh."""
         assert self.budget.max_minutes is not None  # steps are None only then
         trial = copy.deepcopy(self.iteration)
-        times, begun, enough = [], time.monotonic(), _TRIAL_SHARE * 60 * self.budget.max_minutes
+        times, budget = [], 60 * self.budget.max_minutes
         # steps from all over a run, because some terms begin late; the first two only warm up
         shares = itertools.chain((0.0, 0.9), itertools.cycle((0.05, 0.25, 0.45, 0.65, 0.85, 0.95)))
         for raw, share in zip(self.data_loader, shares, strict=False):
@@ -156,11 +156,11 @@ class Trainer(MonaiTrainer):
             values = trial(raw, Progress(int(1000 * share), 1000)).values
             float(values["loss"])  # waits for the device
             times.append(time.monotonic() - begin)
-            # six steps say little of a machine that does other work too
-            whole = len(times) > 2 and len(times) % 6 == 2
-            if whole and ranks.from_first(lambda: time.monotonic() - begun > enough):
+            enough = sum(times[8:]) > _STEADY * budget or sum(times) > _TRIAL * budget
+            if len(times) > 2 and len(times) % 6 == 2 and ranks.from_first(lambda: enough):  # noqa: B023
                 break
-        step = sum(times[2:]) / len(times[2:])
+        steady = times[8:] or times[2:]  # where there is time, the first round only fills caches
+        step = sum(steady) / len(steady)
         validation = self.validation.seconds() if self.validation is not None else 0.0
         every = self.validation.interval if self.validation is not None else 1
         left = self.budget.started + 60 * self.budget.max_minutes - time.monotonic() - validation
