@@ -149,7 +149,7 @@ class Trainer(MonaiTrainer):
         assert self.budget.max_minutes is not None  # steps are None only then
         trial = copy.deepcopy(self.iteration)
         times, budget = [], 60 * self.budget.max_minutes
-        # steps from all over a run, because some terms begin late; the first two only warm up
+        # steps from all over a run, because some terms begin late; of the least number two only warm up
         shares = itertools.chain((0.0, 0.9), itertools.cycle((0.05, 0.25, 0.45, 0.65, 0.85, 0.95)))
         for raw, share in zip(self.data_loader, shares, strict=False):
             begin = time.monotonic()
