@@ -47,7 +47,7 @@ def compare(
     \b
     Example:
       medseg compare runs/a runs/b runs/c --output comparison/
-      medseg compare --experiment loss_study --baseline dice_ce
+      medseg compare --experiment hippocampus --baseline supervised
     """
     from medseg.report.comparison import compare as compare_runs
     from medseg.report.comparison_files import write_comparison

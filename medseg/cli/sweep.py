@@ -46,7 +46,7 @@ def sweep(
     \b
     Example:
       medseg sweep configs/experiment/loss_study.yaml
-      medseg compare runs/loss_study --baseline dice_ce
+      medseg compare runs/loss_study/hippocampus* --baseline dice_ce
     """
     from medseg.engine.experiment import grid_trials, load_experiment
 
