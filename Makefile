@@ -4,11 +4,16 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 # Your data: a folder with dataset.json, cases.csv, or images/ and labels/. Without it, phantoms.
 DATA ?=
+# configs/method/NAME, such as supervised where all of the data is labelled. Without it, the bundle's pseudo_label.
+METHOD ?=
 # Further overrides of the config: make train ARGS="--max_minutes 30 --labelled 9"
 ARGS ?=
 
 BIN := .venv/bin
 CONFIG := bundles/unet3d/configs/train.yaml
+ifneq ($(METHOD),)
+CONFIG := "['$(CONFIG)','configs/method/$(METHOD).yaml']"
+endif
 
 .PHONY: train test lint format bench docs figures clean
 
