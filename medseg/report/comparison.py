@@ -82,8 +82,8 @@ def compare(
         checkpoint: for the remarks.
 
     Raises:
-        InputError: fewer than two groups, an unknown measure or baseline, no class in common, or runs that should not be
-            compared.
+        InputError: fewer than two groups, an unknown measure or baseline, no class in common, or runs that should
+            not be compared.
     """
     if measure not in MEASURES or MEASURES[measure].better is None:
         known = ", ".join(name for name, m in MEASURES.items() if m.better)

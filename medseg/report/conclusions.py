@@ -57,8 +57,8 @@ def _meaning(difference: Difference, measure: str, tests: int) -> str:
     if found.n < needed:
         family = f" among {tests} comparisons" if tests > 1 else ""
         return (
-            f"{_counted(found.n, 'case')} cannot show a difference of any size (the signed-rank test reaches 0.05{family} "
-            f"from {needed} cases on)"
+            f"{_counted(found.n, 'case')} cannot show a difference of any size (the signed-rank test reaches "
+            f"0.05{family} from {needed} cases on)"
         )
     size = f"{found.detectable:.{known.digits}f} or more in four of five tries"
     corrected = ", less often after correction" if tests > 1 else ""

@@ -211,9 +211,7 @@ def test_a_killed_trial_is_taken_up_where_nothing_else_is_left(tmp_path: Path) -
     assert "elsewhere" not in lines[-1]
 
 
-def test_a_sweep_that_is_ended_ends_its_training(
-    medseg: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sweep_that_is_ended_ends_its_training(medseg: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The training is a script that says what it is told."""
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\ntrap 'touch told; exit 143' TERM\ntouch begun\nwhile :; do sleep 0.02; done\n")

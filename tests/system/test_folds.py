@@ -18,11 +18,11 @@ from medseg.engine.folds import collect_folds
 from medseg.errors import InputError
 from medseg.tracking import list_runs
 
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
 
 @pytest.fixture
-def data(tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def data(tiny_cohort: Path, tmp_path: Path) -> Path:
     folder = Path(shutil.copytree(tiny_cohort, tmp_path / "data"))
     splits = json.loads((folder / "splits.json").read_text())
     one, two = [name for names in splits["labelled"].values() for name in names][:2]

@@ -71,7 +71,11 @@ def test_soft_labels_are_shown_as_they_are_judged(tmp_path: Path) -> None:
     labels = np.zeros((8, 9, 10), np.uint8)
     labels[2:5, 3:6] = 1
     soft = np.stack([0.8 * (labels == 1), np.full(labels.shape, 0.1)], -1).astype(np.float32)
-    for name, array in (("image", np.random.default_rng(0).normal(size=labels.shape)), ("hard", labels), ("soft", soft)):
+    for name, array in (
+        ("image", np.random.default_rng(0).normal(size=labels.shape)),
+        ("hard", labels),
+        ("soft", soft),
+    ):
         nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / f"{name}.nii.gz")
     hard, soft_case = (
         Case("c", (tmp_path / "image.nii.gz",), tmp_path / f"{name}.nii.gz", soft=name == "soft")
