@@ -60,8 +60,8 @@ def basis(comparison: Comparison) -> str:
 
 
 def write_comparison(folder: str | os.PathLike[str], comparison: Comparison) -> None:
-    """Writes differences.csv, cases.csv, comparison.md, comparison.html and a PNG a figure to `folder`. Figures that an earlier
-    comparison left there and this one has not are removed.
+    """Writes differences.csv, cases.csv, comparison.md, comparison.html and a PNG a figure to `folder`. Figures
+    that an earlier comparison left there and this one has not are removed.
 
     Raises:
         InputError: it cannot be written.
