@@ -156,6 +156,8 @@ class TrainingJob:
             return
         save_plan(self.plan, self.output / "plan.yaml")
         config = {**self.config, "resume": None, "force": False}  # who resumes says so again
+        # what it ended with before it went on, which would pass for the result of what is written here
+        (self.output / "metrics.json").unlink(missing_ok=True)
         write_text(self.output / "config.yaml", as_yaml(config))
         versions = provenance(self.trainer.state.device)
         params = {**self.params, "data_digest": self.record["data_digest"], "processes": ranks.size(), **versions}

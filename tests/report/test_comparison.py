@@ -15,7 +15,7 @@ import yaml
 
 from medseg.errors import InputError
 from medseg.report.comparison import compare
-from medseg.report.comparison_figures import FIGURES
+from medseg.report.comparison_figures import FIGURES, label_efficiency
 from medseg.report.comparison_files import write_comparison
 from medseg.report.conclusions import conclusions, verdict
 from medseg.report.runs import find_runs, read_history, read_run
@@ -102,6 +102,13 @@ def test_label_budgets_are_compared_within(make_run: MakeRun) -> None:
         ("pseudo_label, 4 labels", "supervised, 4 labels"),
         ("pseudo_label, 8 labels", "supervised, 8 labels"),
     }
+    (axis,) = label_efficiency(found).axes  # type: ignore[union-attr]
+    lines = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axis.get_lines()}
+    means = [np.mean(list(_moved(0.01 * i).values())) for i in range(5)]
+    assert lines["supervised"] == ([4, 8], pytest.approx([means[0], means[2]]))
+    assert lines["pseudo_label"] == ([4, 8], pytest.approx([means[1], means[3]]))
+    assert lines["supervised, all labels"][1] == pytest.approx([means[4]] * 2)
+    assert len(lines) == 3
     with pytest.raises(InputError, match="share a label budget"):
         _compare(folders[0], folders[2])
     assert len(_compare(folders[0], folders[2], allow_mixed=True).differences) == 1

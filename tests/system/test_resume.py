@@ -271,12 +271,20 @@ def finished(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_finished_run_is_extended_by_steps_and_changed_by_force(medseg: Any, finished: Path, tmp_path: Path) -> None:
+def test_a_finished_run_is_extended_by_steps_and_changed_by_force(
+    medseg: Any, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medseg.engine import Iteration
+
     run = shutil.copytree(finished, tmp_path / "run")
     saved = run / "checkpoints" / "last.pt"
     state = load_checkpoint(saved)
     state["handlers"]["JsonLines"]["seconds"] = 5000.0
     save_checkpoint(state, saved)
+    with monkeypatch.context() as patch:
+        patch.setattr(Iteration, "__call__", _failing(InputError("torn"), 1, Iteration.__call__))
+        assert medseg("train", "--resume", run, "--steps", 6)[0] == 2
+    assert not (run / "metrics.json").exists()  # which would be that of four steps
     changes = ("--set", "learning_rate=0.001", "--set", "optimizer#weight_decay=0.5", "--force")
     code, out, err = medseg("train", "--resume", run, "--steps", 6, *changes)
     assert code == 0, err
