@@ -10,18 +10,14 @@ included. Prints Markdown.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import tempfile
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import monai.losses as monai
 import torch
+from bench_cost import memory, timed
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.profiler import ProfilerActivity, profile
 
 from medseg import losses
 
@@ -54,8 +50,9 @@ def main() -> None:
     print("\n| points | ms | MB |\n|---|---|---|")
     for size in (given.size // 2, given.size, given.size * 4 // 3):
         logits, target = volume(size, device)
-        times = [timed(losses.point_sampled_loss, logits, target) for _ in range(given.repeats)]
-        peak = memory(losses.point_sampled_loss, logits, target)
+        sampled = step(losses.point_sampled_loss, logits, target)
+        times = [timed(sampled, device) for _ in range(given.repeats)]
+        peak = memory(sampled, device)
         gradient = logits.numel() * logits.element_size()
         print(f"| 12544 of {size}^3 | {statistics.median(times) * 1e3:.1f} | "
               f"{(peak - gradient) / 1e6:.1f} and the gradient |")  # fmt: skip
@@ -107,51 +104,20 @@ def row(name: str, ours: Loss, theirs: Loss, logits: Tensor, target: Tensor, rep
     a, b = ours(logits, target).item(), theirs(logits, target).item()
     if "log_softmax" not in name and abs(a - b) > 1e-4 * abs(b):
         raise AssertionError(f"{name}: {a} is not {b}")
-    for loss in (ours, theirs):
-        timed(loss, logits, target)
-    times = [(timed(ours, logits, target), timed(theirs, logits, target)) for _ in range(repeats)]
+    steps, device = [step(loss, logits, target) for loss in (ours, theirs)], logits.device
+    for one in steps:
+        timed(one, device)
+    times = [[timed(one, device) for one in steps] for _ in range(repeats)]
     ratio = statistics.median(x / y for x, y in times)
     first, second = (statistics.median(column) * 1e3 for column in zip(*times, strict=True))
-    peak, other = memory(ours, logits, target), memory(theirs, logits, target)
+    peak, other = (memory(one, device) for one in steps)
     return (f"| {name} | {first:.1f} | {second:.1f} | {ratio:.2f} | {peak / 1e6:.0f} | {other / 1e6:.0f} | "
             f"{peak / other:.2f} |")  # fmt: skip
 
 
-def timed(loss: Loss, logits: Tensor, target: Tensor) -> float:
-    """Seconds for the value and its gradient."""
-    z = logits.detach().requires_grad_()
-    wait(logits)
-    start = time.perf_counter()
-    loss(z, target).backward()
-    wait(logits)
-    return time.perf_counter() - start
-
-
-def memory(loss: Loss, logits: Tensor, target: Tensor) -> float:
-    """Bytes allocated at the peak of one forward and backward pass, beyond what was there before."""
-    z = logits.detach().requires_grad_()
-    if logits.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        loss(z, target).backward()
-        return torch.cuda.max_memory_allocated() - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
-        loss(z, target).backward()
-    with tempfile.TemporaryDirectory() as folder:
-        found.export_chrome_trace(str(Path(folder) / "trace.json"))
-        events = json.loads((Path(folder) / "trace.json").read_text())["traceEvents"]
-    changes = sorted((e["ts"], e["args"]["Bytes"]) for e in events if e.get("name") == "[memory]")
-    total = peak = 0
-    for _, change in changes:
-        total += change
-        peak = max(peak, total)
-    return peak
-
-
-def wait(like: Tensor) -> None:
-    """Until the device has done what it was told."""
-    if like.device.type == "cuda":
-        torch.cuda.synchronize()
+def step(loss: Loss, logits: Tensor, target: Tensor) -> Callable[[], None]:
+    """The value and its gradient."""
+    return lambda: loss(logits.detach().requires_grad_(), target).backward()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import math
 import statistics
 import tempfile
@@ -24,6 +23,7 @@ from typing import Any
 
 import torch
 import yaml
+from bench_cost import memory, timed, wait
 from monai.bundle import ConfigWorkflow
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
@@ -168,34 +168,6 @@ def report(
         print(f"GPU busy: {100 * busy(whole):.0f} % of the whole iteration, {100 * busy(bare):.0f} % of the bare step")
 
 
-def timed(step: Callable[[], None], device: torch.device) -> float:
-    """Seconds."""
-    wait(device)
-    begin = time.perf_counter()
-    step()
-    wait(device)
-    return time.perf_counter() - begin
-
-
-def memory(step: Callable[[], None], device: torch.device) -> float:
-    """Bytes allocated at the peak of a step, beyond what was there before."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        step()
-        return torch.cuda.max_memory_allocated(device) - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
-        step()
-    with tempfile.TemporaryDirectory() as folder:
-        found.export_chrome_trace(str(Path(folder) / "trace.json"))
-        events = json.loads((Path(folder) / "trace.json").read_text())["traceEvents"]
-    total = peak = 0
-    for _, change in sorted((e["ts"], e["args"]["Bytes"]) for e in events if e.get("name") == "[memory]"):
-        total += change
-        peak = max(peak, total)
-    return peak
-
-
 def busy(step: Callable[[], None], steps: int = 10) -> float:
     """The share of time in which a kernel or a copy runs on the GPU."""
     torch.cuda.synchronize()
@@ -215,12 +187,6 @@ def busy(step: Callable[[], None], steps: int = 10) -> float:
         covered += max(0.0, last - max(first, until))
         until = max(until, last)
     return covered / 1e6 / seconds
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was told."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 if __name__ == "__main__":

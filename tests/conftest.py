@@ -74,6 +74,7 @@ def tiny_run(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     options = ["--data", tiny_cohort, "--network", "small", "--steps", 4, "--set", "val_interval=2"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setattr(sys, "argv", ["medseg", "train", *map(str, options), "--output", str(folder / "run")])
         patch.setattr(sys, "excepthook", sys.excepthook)
         with pytest.raises(SystemExit) as end:

@@ -55,6 +55,9 @@ def compare(
 
     if not runs and experiment is None:
         raise InputError("no runs given; name run folders or ids, or an --experiment")
+    for text in tag or ():
+        if experiment is None or "=" not in text:
+            raise InputError(f"--tag {text}: expected KEY=VALUE, which chooses among the runs of an --experiment")
     if split not in ("validation", "test") or checkpoint not in ("best", "last"):
         raise InputError(f"--split {split} --checkpoint {checkpoint}: expected validation or test, best or last")
     with tempfile.TemporaryDirectory() as fetched:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,7 @@ def check_yaml(path: Path) -> None:
 
 
 def assignment(text: str) -> tuple[str, Any]:
-    """Key and value of `KEY=VALUE`, the value read as YAML.
+    """Key and value of `KEY=VALUE`, the value read as YAML; `1e-4`, which is a text in YAML 1.1, as a number.
 
     Raises:
         InputError: it is not of that form.
@@ -89,6 +90,8 @@ def assignment(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise InputError(f"--set {text}: expected KEY=VALUE, such as --set handlers#steps#every=5")
+    if re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        return key, float(value)
     try:
         return key, yaml.safe_load(value)
     except (ValueError, yaml.YAMLError) as error:  # `2001-99-99` is a ValueError

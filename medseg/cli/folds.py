@@ -40,13 +40,13 @@ def train_folds(count: int, output: Path, data: Path, train: Callable[[dict[str,
         if (run / "metrics.json").exists():
             console.print(f"fold {number}: done already in {run}", markup=False, highlight=False, soft_wrap=True)
             continue
-        if (run / "checkpoints" / "last.pt").exists():
+        if (run / "config.yaml").exists():  # also one that was killed before its first checkpoint
             train({"resume": str(run)})
             continue
         first = {"plan_file": str(runs[0] / "plan.yaml")} if number else {}
         train({"fold": number, "output_dir": str(run), "run_name": f"{output.name}-fold{number}", **first})
     summaries = collect_folds(output, runs)
-    console.print(checkpoint_table(summaries, f"cross-validation, {count} folds", summaries["best"].n_cases))
+    console.print(checkpoint_table(f"cross-validation, {count} folds", summaries))
     console.print(f"Ensemble: {output / 'model'}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,7 +74,7 @@ def sweep(
     uri = storage or f"sqlite:///{(folder / 'sweep.db').absolute()}"
     metric = asked.search.metric if asked.search is not None else "dice"
     # who shares a storage may share the folder: each trial is of one process, and its own folder is locked
-    with locked(folder) if storage is None else nullcontext():
+    with locked(folder) if storage is None else nullcontext(), _terminated_as_interrupted():
         study = open_study(asked, uri)
         parent = parent_run(asked.experiment)
 
@@ -88,6 +90,16 @@ def sweep(
         raise InputError(f"{len(failed)} trial(s) failed: {', '.join(failed)}; the same command tries them again")
 
 
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM as Ctrl-C, which the training is told of and which notes its trial as failed."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _train(trial: Trial, run: Path, experiment: str, parent: str | None) -> None:
     """A process of its own, so that nothing of one trial reaches the next, and no crash this one."""
     resumed = (run / "config.yaml").exists()  # also one that was killed before its first checkpoint
@@ -99,8 +111,9 @@ def _train(trial: Trial, run: Path, experiment: str, parent: str | None) -> None
     ) as process:
         try:
             said = process.communicate()[1]
-        except KeyboardInterrupt:  # which the training has got too: it finishes its step and saves
-            process.wait()
+        except KeyboardInterrupt:
+            process.terminate()  # else it trains on alone; a Ctrl-C it has got too: it finishes its step and saves
+            process.communicate()
             raise
     if process.returncode:
         if process.returncode in (130, 143):  # stopped by a signal, which was meant for the sweep too

@@ -93,7 +93,7 @@ class VolumeEvaluator(Evaluator):
             The summary, and class results by case name.
         """
         own = self.network
-        self.network = network or own
+        self.network = own if network is None else network
         self.tolerance_mm = tolerance_mm
         self.state.results = {}
         try:

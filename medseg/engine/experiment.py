@@ -57,9 +57,9 @@ class Search(_Record):
 
 
 class Experiment(_Record):
-    """`experiment` names it in MLflow; `parts` are grids, or `search` is a search."""
+    """`experiment` names it in MLflow, and its folder; `parts` are grids, or `search` is a search."""
 
-    experiment: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w.-]+$")]
+    experiment: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\w[\w.-]*$")]
     parts: list[Part] = []
     search: Search | None = None
 

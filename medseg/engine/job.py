@@ -7,7 +7,6 @@ import json
 import math
 import os
 import shlex
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -37,6 +36,7 @@ from medseg.inference.model import save_model
 from medseg.metrics.measures import TOLERANCE_MM
 from medseg.metrics.report import as_json
 from medseg.plan import Plan, save_plan
+from medseg.report.runs import read_history
 from medseg.report.tables import checkpoint_table
 
 __all__ = ["TrackerLike", "TrainingJob"]
@@ -123,7 +123,6 @@ class TrainingJob:
             Interrupted: a signal stopped it; the last checkpoint is written, and how to go on is said.
             InputError: bad input, met before or during training.
         """
-        begin = time.monotonic()
         self.signals.catch()
         try:
             with locked(self.output):
@@ -131,7 +130,7 @@ class TrainingJob:
                 try:
                     self._begin()
                     self.trainer.run()
-                    self._finish(begin)
+                    self._finish()
                 except BaseException as error:
                     self._stopped(error)
                     raise
@@ -157,6 +156,8 @@ class TrainingJob:
             return
         save_plan(self.plan, self.output / "plan.yaml")
         config = {**self.config, "resume": None, "force": False}  # who resumes says so again
+        # what it ended with before it went on, which would pass for the result of what is written here
+        (self.output / "metrics.json").unlink(missing_ok=True)
         write_text(self.output / "config.yaml", as_yaml(config))
         versions = provenance(self.trainer.state.device)
         params = {**self.params, "data_digest": self.record["data_digest"], "processes": ranks.size(), **versions}
@@ -205,7 +206,7 @@ class TrainingJob:
     def _say(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def _finish(self, begin: float) -> None:
+    def _finish(self) -> None:
         checkpoints = ranks.from_first(lambda: {name: chosen(self.output, name) for name in ("best", "last")})
         best = checkpoints["best"]
         if ranks.is_first():
@@ -215,21 +216,21 @@ class TrainingJob:
         found = judge_checkpoints(self.validation, network, checkpoints, self.plan, self.output, self.pictures)
         if not ranks.is_first():
             return
+        summaries = {name: of_checkpoint["summary"] for name, of_checkpoint in found.items()}
+        flat = {f"validation_{name}/dice": summary.dice.mean for name, summary in summaries.items()}
+        flat |= {f"validation_{name}/hd95_mm": summary.hd95_mm.mean for name, summary in summaries.items()}
+        self.trainer.log("judged", {name: value for name, value in flat.items() if math.isfinite(value)})
         metrics = {
             "model": {"checkpoint": "best", "network": shown_name(best["chosen"]), "step": best["step"]},
-            "steps": self.trainer.state.steps,
+            "steps": self.trainer.state.iteration,  # an early end has fewer than were frozen
             "tolerance_mm": TOLERANCE_MM,
-            "seconds": round(time.monotonic() - begin, 1),
+            "seconds": read_history(self.output)[-1]["seconds"],  # of all processes that have trained it
             "validation": as_json(found),
         }
         write_text(self.output / "metrics.json", json.dumps(metrics, indent=1))
         terms = {} if self.cohort.folder is None else data_terms(self.cohort.folder)
         write_card(self.output / "model", self.plan, terms, metrics)
-        summaries = {name: of_checkpoint["summary"] for name, of_checkpoint in found.items()}
-        flat = {f"validation_{name}/dice": summary.dice.mean for name, summary in summaries.items()}
-        flat |= {f"validation_{name}/hd95_mm": summary.hd95_mm.mean for name, summary in summaries.items()}
-        self.trainer.log("judged", {name: value for name, value in flat.items() if math.isfinite(value)})
         folders = [self.output / name for name in ("model", "pictures")]
         names = ("config.yaml", "plan.yaml", "run.json", "metrics.json", "metrics.jsonl")
         self.tracker.artifacts([*folders, *(self.output / name for name in names)])
-        self.console.print(checkpoint_table(summaries, "validation", summaries["best"].n_cases))
+        self.console.print(checkpoint_table("validation", summaries))

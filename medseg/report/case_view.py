@@ -14,7 +14,8 @@ from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medseg.data.case import Case
+from medseg.data.case import Case, load_labels
+from medseg.data.description import IGNORE_NAME
 from medseg.data.stacked import read_first
 from medseg.data.volume import read_labels
 
@@ -36,9 +37,9 @@ def case_view(case: Case, prediction: Path, classes: Mapping[int, str], said: st
     margin, thinned out where that is still large, in RAS+ order.
 
     Args:
-        case: with a label.
+        case: with a label, of which is shown what it is judged by (see `load_labels`).
         prediction: a label map on the case's grid.
-        classes: names by label value; the background is left out.
+        classes: names by label value; the background and what is named `ignore` are not shown.
         said: of the case, such as its Dice.
 
     Raises:
@@ -50,9 +51,9 @@ def case_view(case: Case, prediction: Path, classes: Mapping[int, str], said: st
     spacing = np.empty(3)
     spacing[order[:, 0].astype(int)] = geometry.spacing
     found = read_labels(prediction).array
-    truth = read_labels(case.label).array if case.label else np.zeros_like(found)
+    truth = load_labels(case, geometry, classes)
     grey, predicted, reference = (np.asarray(apply_orientation(a, order)) for a in (image.array, found, truth))
-    values = [value for value in sorted(classes) if value]
+    values = [value for value, name in sorted(classes.items()) if value and name != IGNORE_NAME]
     predicted, reference = (_indices(array, values) for array in (predicted, reference))
     box = _box((predicted > 0) | (reference > 0), spacing)
     low, high = np.percentile(grey, [0.5, 99.5])

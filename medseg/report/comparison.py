@@ -82,7 +82,8 @@ def compare(
         checkpoint: for the remarks.
 
     Raises:
-        InputError: fewer than two groups, an unknown measure or baseline, or runs that should not be compared.
+        InputError: fewer than two groups, an unknown measure or baseline, no class in common, or runs that should
+            not be compared.
     """
     if measure not in MEASURES or MEASURES[measure].better is None:
         known = ", ".join(name for name, m in MEASURES.items() if m.better)
@@ -101,6 +102,8 @@ def compare(
         )
     pairs, left_out = _pairs(groups, baseline, allow_mixed)
     found = [_difference(a, b, name, measure) for a, b in pairs for name in a.class_names if name in set(b.class_names)]
+    if not found:
+        raise InputError(f"no class is in two kinds of runs ({'; '.join(g.label for g in groups)}); nothing to compare")
     corrected = holm([difference.primary.p for difference in found])
     found = [replace(d, p_holm=p) for d, p in zip(found, corrected, strict=True)]
     notes = [f"mixed: {problem}" for problem in problems]

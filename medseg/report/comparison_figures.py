@@ -43,10 +43,10 @@ def box_plots(comparison: Comparison) -> Figure:
         values = [_defined(group.values(class_name, comparison.measure)) for group in comparison.groups]
         axis.boxplot(values, orientation="horizontal", widths=0.6, showfliers=False, medianprops={"color": "black"})
         for place, (of_group, colour) in enumerate(zip(values, _colours(len(values)), strict=True), start=1):
-            spread = np.linspace(-0.2, 0.2, len(of_group)) if len(of_group) > 1 else [0.0]
-            axis.scatter(of_group, place + np.asarray(spread), s=10, color=colour, alpha=0.7, zorder=3)
+            spread = np.linspace(-0.2, 0.2, len(of_group)) if len(of_group) > 1 else np.zeros(len(of_group))
+            axis.scatter(of_group, place + spread, s=10, color=colour, alpha=0.7, zorder=3)
         axis.set_title(class_name, parse_math=False)
-        axis.set_yticks(range(1, len(values) + 1), [group.label for group in comparison.groups])
+        axis.set_yticks(range(1, len(values) + 1), [group.label for group in comparison.groups], parse_math=False)
         axis.set_xlabel(MEASURES[comparison.measure].shown)
     axes[0].invert_yaxis()  # which they share
     return figure
@@ -65,7 +65,8 @@ def paired_differences(comparison: Comparison) -> Figure:
         axis.plot([low, high], [place, place], color="C0", linewidth=2)
         axis.plot([found.mean], [place], "o", color="C0", markerfacecolor="C0" if shown else "white")
     axis.axvline(0, color="0.5", linewidth=1)
-    axis.set_yticks(range(len(rows)), [f"{row.a} - {row.b}: {row.class_name}" for row in rows])
+    names = [f"{row.a} - {row.b}: {row.class_name}" for row in rows]
+    axis.set_yticks(range(len(rows)), names, parse_math=False)
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_xlabel(f"difference in {MEASURES[comparison.measure].shown} (filled: p ≤ 0.05 after Holm)")
     return figure

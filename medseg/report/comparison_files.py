@@ -60,7 +60,8 @@ def basis(comparison: Comparison) -> str:
 
 
 def write_comparison(folder: str | os.PathLike[str], comparison: Comparison) -> None:
-    """Writes differences.csv, cases.csv, comparison.md, comparison.html and a PNG a figure to `folder`.
+    """Writes differences.csv, cases.csv, comparison.md, comparison.html and a PNG a figure to `folder`. Figures
+    that an earlier comparison left there and this one has not are removed.
 
     Raises:
         InputError: it cannot be written.
@@ -71,9 +72,12 @@ def write_comparison(folder: str | os.PathLike[str], comparison: Comparison) -> 
     write_text(folder / "comparison.md", _markdown(comparison))
     figures = {name: draw(comparison) for name, draw in FIGURES.items()}
     for name, figure in figures.items():
-        if figure is not None:
-            with writing(folder / f"{name}.png") as temporary:
-                figure.savefig(temporary, dpi=150)
+        path = folder / f"{name}.png"
+        if figure is None:
+            path.unlink(missing_ok=True)
+            continue
+        with writing(path) as temporary:
+            figure.savefig(temporary, dpi=150)
     write_text(folder / "comparison.html", comparison_page(comparison, figures))
 
 

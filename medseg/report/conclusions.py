@@ -33,8 +33,7 @@ def conclusion(difference: Difference, measure: str = "dice", tests: int = 1) ->
     if not math.isnan(low):
         numbers += f" [{low:.{known.digits}f}, {high:.{known.digits}f}]"
     p = f"p {'< 0.001' if difference.p_holm < 0.001 else f'= {difference.p_holm:.3f}'}"
-    seeds = f"{difference.seeds} seed{'s' if difference.seeds != 1 else ''}"
-    counted = f"{found.n} case{'s' if found.n != 1 else ''}, {seeds}"
+    counted = f"{_counted(found.n, 'case')}, {_counted(difference.seeds, 'seed')}"
     return f"{begin}{numbers}{f' {known.unit}' if known.unit else ''}, {p}, {counted}: " + _meaning(
         difference, measure, tests
     )
@@ -58,8 +57,8 @@ def _meaning(difference: Difference, measure: str, tests: int) -> str:
     if found.n < needed:
         family = f" among {tests} comparisons" if tests > 1 else ""
         return (
-            f"{found.n} cases cannot show a difference of any size (the signed-rank test reaches 0.05{family} from "
-            f"{needed} cases on)"
+            f"{_counted(found.n, 'case')} cannot show a difference of any size (the signed-rank test reaches "
+            f"0.05{family} from {needed} cases on)"
         )
     size = f"{found.detectable:.{known.digits}f} or more in four of five tries"
     corrected = ", less often after correction" if tests > 1 else ""
@@ -87,6 +86,10 @@ def _doubt(found: PairedDifference) -> str:
     if low <= 0 <= high:
         return " in most cases, but the interval of the mean includes 0: a few cases differ far more"
     return ""
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _direction(towards: float, measure: str) -> str:

@@ -28,10 +28,9 @@ def web_page(title: str, body: str, scripts: Sequence[str] = ("sort.js",), data:
         scripts: assets, run in this order after the body.
         data: JSON that scripts find in the element `data`.
     """
-    # in a script element "</" would end it; JSON may write the slash with a backslash
-    block = (
-        f'<script type="application/json" id="data">{data.replace("</", "<" + chr(92) + "/")}</script>' if data else ""
-    )
+    # in a script element "</script" would end it and "<!--<script" hide its end; JSON may write the sign by its number
+    data = data.replace("<", "\\u003c")
+    block = f'<script type="application/json" id="data">{data}</script>' if data else ""
     code = "\n".join(asset(name) for name in scripts)
     return f"""<!DOCTYPE html>
 <html lang="en">

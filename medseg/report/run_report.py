@@ -118,7 +118,9 @@ def _views(
             f"No {RUN_FILE} in the run's folder: it is of an older version, which does not say where its cases lie.",
         )
     known = {case.name: case for case in run_file.cases["validation"]}
-    ordered = sorted((case for case in run.results if case in known), key=lambda case: _mean_dice(run.results[case]))
+    dice = {case: _mean_dice(results) for case, results in run.results.items() if case in known}
+    # a case in which all is undefined is neither good nor bad
+    ordered = sorted((case for case in dice if not math.isnan(dice[case])), key=dice.__getitem__)
     chosen = ordered if len(ordered) <= worst + best else [*ordered[:worst], *ordered[len(ordered) - best :]]
     views = [_view(folder, known[name], run.results[name], run_file.classes) for name in chosen]
     return views, "No case to show."
@@ -133,12 +135,12 @@ def _view(folder: Path, case: Case, results: Sequence[ClassResult], classes: Map
         f"{r.class_name} {'missed' if r.missed else 'undefined' if math.isnan(r.dice) else f'Dice {r.dice:.3f}'}"
         for r in results
     )
-    return case_view(case, prediction, {v: n for v, n in classes.items() if n != IGNORE_NAME}, said)
+    return case_view(case, prediction, classes, said)
 
 
 def _mean_dice(results: Sequence[ClassResult]) -> float:
     defined = [r.dice for r in results if not math.isnan(r.dice)]
-    return statistics.fmean(defined) if defined else math.inf
+    return statistics.fmean(defined) if defined else math.nan
 
 
 def _viewer(views: Sequence[Mapping[str, Any]], run_file: RunFile | None) -> str:

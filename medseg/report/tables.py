@@ -91,18 +91,17 @@ def worst_cases(results: Mapping[str, Sequence[ClassResult]], most: int = 3) -> 
     return lines
 
 
-def checkpoint_table(summaries: Mapping[str, Summary], split: str, n_cases: int) -> Table:
+def checkpoint_table(title: str, summaries: Mapping[str, Summary]) -> Table:
     """Checkpoints side by side, one row per class: mean Dice and mean HD95 in mm of each, cases, missed.
 
     Args:
-        summaries: checkpoint ("best", "last") -> what its predictions of the same cases are worth.
-        split: the cases' name for the title, such as "test".
-        n_cases: how many cases there are.
+        title: goes on with the number of cases.
+        summaries: checkpoint ("best", "last") -> what its predictions of the same cases are worth; at least one.
 
     A count on which checkpoints differ is given for each: "0 / 2".
     """
     columns = list(summaries.values())
-    table = _table(_counted(split, n_cases), *columns)
+    table = _table(_counted(title, columns[0].n_cases), *columns)
     for measure in ("Dice", "HD95 mm"):
         for name in summaries:
             table.add_column(f"{measure} {name}", justify="right")

@@ -22,13 +22,13 @@ def test_every_concern_has_overlays() -> None:
     assert concerns >= {"task", "method", "loss", "network", "runtime"}
 
 
+@pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.gpu if name in NEEDS_GPU else ()) for name in OVERLAYS]
 )
 def test_overlay_takes_a_step(
-    name: str, tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    name: str, tiny_cohort: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     override: dict[str, object] = {"dataset_dir": str(tiny_cohort), "cache_dir": str(tiny_cohort.parent / "cache")}
     if not name.startswith("network/"):
         override["plan_sizes#base_filters"] = 4

@@ -58,6 +58,14 @@ def test_cuda_where_there_is_none() -> None:
         pick_device("cuda")
 
 
+def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(InputError, match="CUDA devices here: 2, counted from 0"):
+        pick_device("cuda:2")
+
+
 @pytest.mark.gpu
 def test_auto_is_cuda_where_there_is_one() -> None:
     assert pick_device().type == "cuda"

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sqlite3
+import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from medseg.cli.sweep import _command
 from medseg.engine.experiment import Experiment, Trial, grid_trials, load_experiment
@@ -68,7 +74,8 @@ def test_the_loss_study_has_every_loss() -> None:
         ("experiment: x", "either parts"),
         ("experiment: x\nparts: [{grid: {loss: []}}]", "parts.0.grid.loss"),
         ("experiment: x\nparts: [{grd: {loss: [dice]}}]", "parts.0.grd"),
-        ("experiment: a/b\nparts: [{}]", "experiment"),
+        ("experiment: a/b\nparts: [{}]", "experiment: "),
+        ("experiment: ..\nparts: [{}]", "experiment: "),
         ("experiment: x\nsearch: {trials: 2, space: {learning_rate: {low: 1, high: 0}}}", "low must be below high"),
         ("- 1", "file"),
         ("a: [", "not a readable experiment"),
@@ -202,6 +209,36 @@ def test_a_killed_trial_is_taken_up_where_nothing_else_is_left(tmp_path: Path) -
     assert run_sweep(experiment, open_study(experiment, storage), train, lines.append) == []
     assert calls == [killed]
     assert "elsewhere" not in lines[-1]
+
+
+def test_a_sweep_that_is_ended_ends_its_training(medseg: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The training is a script that says what it is told."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\ntrap 'touch told; exit 143' TERM\ntouch begun\nwhile :; do sleep 0.02; done\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr("medseg.tracking.parent_run", lambda _: None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(GRID))
+
+    def end() -> None:
+        while not Path("begun").exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def unheard(*_: object) -> None:
+        raise AssertionError("the signal would have ended this process alone")
+
+    before = signal.signal(signal.SIGTERM, unheard)
+    try:
+        threading.Thread(target=end, daemon=True).start()
+        assert medseg("sweep", "x.yaml")[0] != 0
+        assert signal.getsignal(signal.SIGTERM) is unheard
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert Path("told").exists()
+    trials = open_study(Experiment.model_validate(GRID), f"sqlite:///{tmp_path}/runs/x/sweep.db").trials
+    assert [trial.state.name for trial in trials] == ["FAIL"] + ["WAITING"] * 4
 
 
 def test_values_come_from_finished_runs(tiny_run: Path, tmp_path: Path) -> None:

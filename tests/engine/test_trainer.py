@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterator
 from io import StringIO
@@ -149,10 +148,3 @@ def test_progress_is_a_bar_on_a_terminal() -> None:
     trainer.run()
     assert "4/4" in text.getvalue()
     assert "loss 2.500" in text.getvalue()
-
-
-def test_a_trial_leaves_the_iteration_as_it_was() -> None:
-    trainer, iteration = _trainer(Budget(max_minutes=0.001))
-    before = copy.deepcopy(iteration.seen)
-    trainer._calibrated_steps()
-    assert iteration.seen == before

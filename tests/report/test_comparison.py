@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import yaml
 
 from medseg.errors import InputError
 from medseg.report.comparison import compare
-from medseg.report.comparison_figures import FIGURES
+from medseg.report.comparison_figures import FIGURES, label_efficiency
 from medseg.report.comparison_files import write_comparison
 from medseg.report.conclusions import conclusions, verdict
 from medseg.report.runs import find_runs, read_history, read_run
@@ -60,6 +61,9 @@ def test_what_cannot_be_shown_is_said(make_run: MakeRun) -> None:
     assert sentence.startswith("jaccard - dice_ce (organ): Dice -0.300")
     assert "5 cases cannot show a difference of any size" in sentence
     assert "from 6 cases on" in sentence
+    one = {"case_00": 0.5}
+    (sentence,) = conclusions(_compare(make_run("g", one), make_run("h", one, loss="JaccardLoss")))
+    assert "p = 1.000, 1 case, 1 seed: 1 case cannot show" in sentence
     none = _compare(make_run("c", _moved(0, 0)), make_run("d", _moved(0), loss="JaccardLoss"))
     assert "no difference shown; 12 cases that vary like these would show one of 0.0" in conclusions(none)[0]
     one = _compare(make_run("e", _moved(0, 0)), make_run("f", _moved(0.1), loss="JaccardLoss"))
@@ -98,6 +102,13 @@ def test_label_budgets_are_compared_within(make_run: MakeRun) -> None:
         ("pseudo_label, 4 labels", "supervised, 4 labels"),
         ("pseudo_label, 8 labels", "supervised, 8 labels"),
     }
+    (axis,) = label_efficiency(found).axes  # type: ignore[union-attr]
+    lines = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axis.get_lines()}
+    means = [np.mean(list(_moved(0.01 * i).values())) for i in range(5)]
+    assert lines["supervised"] == ([4, 8], pytest.approx([means[0], means[2]]))
+    assert lines["pseudo_label"] == ([4, 8], pytest.approx([means[1], means[3]]))
+    assert lines["supervised, all labels"][1] == pytest.approx([means[4]] * 2)
+    assert len(lines) == 3
     with pytest.raises(InputError, match="share a label budget"):
         _compare(folders[0], folders[2])
     assert len(_compare(folders[0], folders[2], allow_mixed=True).differences) == 1
@@ -193,6 +204,24 @@ def test_everything_is_written(make_run: MakeRun, tmp_path: Path) -> None:
     assert "https://" not in page
     assert conclusions(found)[0].split(":")[0] in page
     assert "- pseudo_label, 4 labels - supervised" in (tmp_path / "out" / "comparison.md").read_text()
+
+
+def test_what_is_undefined_and_what_looks_like_tex_is_drawn(make_run: MakeRun, tmp_path: Path) -> None:
+    """A class that no case has in reference or prediction, and a name with dollars."""
+    nothing = dict.fromkeys(BASE, math.nan)
+    found = _compare(make_run("a", nothing), make_run("b", nothing, loss=r"$\frac$Loss"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "label_efficiency.png").touch()  # of an earlier comparison
+    write_comparison(tmp_path / "out", found)
+    assert conclusions(found)[0].endswith("undefined: no case has it in both")
+    assert {p.stem for p in (tmp_path / "out").glob("*.png")} == {"learning_curves", "cases", "differences"}
+
+
+def test_runs_without_a_class_in_common_are_refused(make_run: MakeRun) -> None:
+    a, b = make_run("a", BASE), make_run("b", BASE, loss="JaccardLoss")
+    (b / "metrics.json").write_text((b / "metrics.json").read_text().replace('"organ"', '"other"'))
+    with pytest.raises(InputError, match="no class is in two kinds of runs"):
+        _compare(a, b, allow_mixed=True)
 
 
 def test_runs_are_found_and_torn_logs_read(make_run: MakeRun, tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 
+@pytest.mark.usefixtures("elsewhere")
 def test_a_dry_run_resolves_all_and_writes_no_run(
     medseg: Any, tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     code, out, err = medseg(
         "train", "--data", tiny_cohort, "--network", "small", "--steps", 600, "--set", "val_interval=100",

@@ -13,16 +13,17 @@ import nibabel as nib
 import pytest
 import yaml
 
-from medseg.cli.folds import launch_fold
+from medseg.cli.folds import launch_fold, train_folds
 from medseg.engine.folds import collect_folds
 from medseg.errors import InputError
+from medseg.metrics.report import summarise
 from medseg.tracking import list_runs
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture
-def data(tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def data(tiny_cohort: Path, tmp_path: Path) -> Path:
     folder = Path(shutil.copytree(tiny_cohort, tmp_path / "data"))
     splits = json.loads((folder / "splits.json").read_text())
     one, two = [name for names in splits["labelled"].values() for name in names][:2]
@@ -100,6 +101,17 @@ def test_a_command_for_all_folds_becomes_one_for_each(monkeypatch: pytest.Monkey
     with pytest.raises(SystemExit) as end:
         launch_fold(["train"], {"resume": "cv/fold_1"}, 4)
     assert end.value.code == 143
+
+
+def test_a_fold_that_was_killed_before_its_first_checkpoint_goes_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed, asked = tmp_path / "cv" / "fold_0", []
+    killed.mkdir(parents=True)
+    (killed / "config.yaml").touch()
+    monkeypatch.setattr("medseg.engine.folds.collect_folds", lambda *_: {"best": summarise({})})
+    train_folds(2, tmp_path / "cv", data, asked.append)
+    assert [changes.get("resume", changes.get("fold")) for changes in asked] == [str(killed), 1]
 
 
 def _judge_ensemble(medseg: Any, folder: Path) -> None:

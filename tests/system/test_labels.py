@@ -22,6 +22,8 @@ from medseg.share import bundle_folder, overlay_folder
 METHODS = sorted(path.stem for path in (overlay_folder() / "method").glob("*.yaml"))
 Change = Callable[[dict[str, Any], Path], None]
 
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
 
 def changed(cohort: Path, folder: Path, change: Change) -> Path:
     """A copy of the cohort with another description or other labels."""
@@ -84,15 +86,11 @@ def special(request: pytest.FixtureRequest, tiny_cohort: Path, tmp_path_factory:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_trains(method: str, special: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_every_method_trains(method: str, special: Path) -> None:
     step(workflow(special, method))
 
 
-def test_soft_labels_reach_the_loss_as_probabilities(
-    tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_soft_labels_reach_the_loss_as_probabilities(tiny_cohort: Path, tmp_path: Path) -> None:
     found = workflow(changed(tiny_cohort, tmp_path / "data", soften))
     raw = next(iter(found.parser.get_parsed_content("train#dataloader")))["labelled"]
     classes = len(found.parser.get_parsed_content("plan").classes)
@@ -105,11 +103,8 @@ def test_soft_labels_reach_the_loss_as_probabilities(
     assert reference.any()
 
 
-def test_corrected_label_maps_join_soft_labels(
-    tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_corrected_label_maps_join_soft_labels(tiny_cohort: Path, tmp_path: Path) -> None:
     """What `medseg suggest` writes and people correct are maps of values, whatever the cohort's labels are."""
-    monkeypatch.chdir(tmp_path)
     data = changed(tiny_cohort, tmp_path / "data", soften)
     case = load_cohort(data, 2).unlabelled[0]
     name, image = case.name, nib.load(case.images[0])
@@ -127,11 +122,8 @@ def test_corrected_label_maps_join_soft_labels(
     step(found)
 
 
-def test_what_nobody_looked_for_teaches_and_judges_nothing(
-    tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_nobody_looked_for_teaches_and_judges_nothing(tiny_cohort: Path, tmp_path: Path) -> None:
     """The other classes may be in the files or be wiped out of them: the weights are the same, and none is judged."""
-    monkeypatch.chdir(tmp_path)
 
     def wiped(description: dict[str, Any], folder: Path) -> None:
         only_the_first(description, folder)
@@ -153,10 +145,7 @@ def test_what_nobody_looked_for_teaches_and_judges_nothing(
     assert {result.class_name for case in results.values() for result in case} == {evaluator.plan.classes[1]}
 
 
-def test_schemes_and_label_smoothing_are_keys_of_the_bundle(
-    tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_schemes_and_label_smoothing_are_keys_of_the_bundle(tiny_cohort: Path, tmp_path: Path) -> None:
     data = changed(tiny_cohort, tmp_path / "data", lambda *_: None)
     plain = step(workflow(data))
     weighted = step(workflow(data, **{"loss#class_weight": "effective_number"}))

@@ -71,10 +71,8 @@ def trained(iteration: Any, loader: Any) -> dict[str, Tensor]:
 
 @pytest.mark.filterwarnings("ignore:a Laplacian pyramid")
 @pytest.mark.parametrize("name", LOSSES)
-def test_what_ignored_voxels_hold_makes_no_difference(
-    name: str, partly_annotated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("elsewhere")
+def test_what_ignored_voxels_hold_makes_no_difference(name: str, partly_annotated: Path) -> None:
     overlays = [
         overlay_folder() / part for part in (f"loss/{name}.yaml", "method/supervised.yaml", "network/small.yaml")
     ]

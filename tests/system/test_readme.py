@@ -34,11 +34,10 @@ def _shortened(command: str) -> str:
     return command
 
 
-def test_every_command_runs(medseg: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("elsewhere")
+def test_every_command_runs(medseg: Command, tmp_path: Path) -> None:
     for folder in ("bundles", "configs"):
         (tmp_path / folder).symlink_to(ROOT / folder)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     commands = _commands(README)
     assert len(commands) >= 8
     for command in commands:
@@ -58,11 +57,8 @@ def test_every_command_runs(medseg: Command, tmp_path: Path, monkeypatch: pytest
     assert ours == bundle
 
 
-def test_the_page_for_own_data_runs_on_a_folder_as_it_describes(
-    medseg: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+@pytest.mark.usefixtures("elsewhere")
+def test_the_page_for_own_data_runs_on_a_folder_as_it_describes(medseg: Command, tmp_path: Path) -> None:
     _own_folder(tmp_path / "my_cohort")
     (tmp_path / "new_scans").mkdir()
     shutil.copy(tmp_path / "my_cohort" / "images" / "phantom_000.nii.gz", tmp_path / "new_scans" / "scan.nii.gz")

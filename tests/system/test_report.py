@@ -8,12 +8,15 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from medseg.report import run_report as run_report_module
 from medseg.report.case_view import case_view
+from medseg.report.page import web_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -58,6 +61,47 @@ def test_a_case_is_small_and_in_ras_order(tmp_path: Path) -> None:
     # the nearer end is at the low end of X now
     assert view["start"][0] * view["spacing"][0] == pytest.approx(10, abs=4)
     assert len(view["colours"]) == 2
+
+
+def test_soft_labels_are_shown_as_they_are_judged(tmp_path: Path) -> None:
+    import nibabel as nib
+
+    from medseg.data.case import Case
+
+    labels = np.zeros((8, 9, 10), np.uint8)
+    labels[2:5, 3:6] = 1
+    soft = np.stack([0.8 * (labels == 1), np.full(labels.shape, 0.1)], -1).astype(np.float32)
+    for name, array in (
+        ("image", np.random.default_rng(0).normal(size=labels.shape)),
+        ("hard", labels),
+        ("soft", soft),
+    ):
+        nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / f"{name}.nii.gz")
+    hard, soft_case = (
+        Case("c", (tmp_path / "image.nii.gz",), tmp_path / f"{name}.nii.gz", soft=name == "soft")
+        for name in ("hard", "soft")
+    )
+    classes = {0: "background", 1: "organ", 2: "lesion"}
+    views = [case_view(case, tmp_path / "hard.nii.gz", classes, "") for case in (hard, soft_case)]
+    assert views[0] == views[1]
+
+
+def test_the_viewer_has_the_worst_and_best_of_the_cases_that_have_a_dice(monkeypatch: pytest.MonkeyPatch) -> None:
+    dice = {"good": 0.9, "undefined": float("nan"), "bad": 0.1, "fair": 0.5}
+    run: Any = SimpleNamespace(results={case: [SimpleNamespace(dice=value)] for case, value in dice.items()})
+    cases = [SimpleNamespace(name=case) for case in dice]
+    run_file: Any = SimpleNamespace(cases={"validation": cases}, classes={})
+    monkeypatch.setattr(run_report_module, "_view", lambda folder, case, *_: {"name": case.name})
+    for worst, best, shown in ((1, 1, ["bad", "good"]), (4, 2, ["bad", "fair", "good"]), (0, 0, [])):
+        views, _ = run_report_module._views(Path(), run, run_file, worst, best)
+        assert [view["name"] for view in views] == shown
+
+
+def test_no_name_ends_or_hides_the_scripts() -> None:
+    names = ["</script>", "<!--<script>"]
+    (data,) = re.findall(r'id="data">(.*?)</script>', web_page("t", "", (), json.dumps(names)), re.DOTALL)
+    assert "<" not in data
+    assert json.loads(data) == names
 
 
 @pytest.fixture

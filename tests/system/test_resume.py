@@ -23,6 +23,7 @@ import yaml
 
 from medseg.engine import load_checkpoint
 from medseg.engine.output import locked
+from medseg.engine.sealed import save_checkpoint
 from medseg.errors import InputError
 
 TIMES = ("seconds", "time", "images_per_second")
@@ -270,8 +271,20 @@ def finished(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_finished_run_is_extended_by_steps_and_changed_by_force(medseg: Any, finished: Path, tmp_path: Path) -> None:
+def test_a_finished_run_is_extended_by_steps_and_changed_by_force(
+    medseg: Any, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medseg.engine import Iteration
+
     run = shutil.copytree(finished, tmp_path / "run")
+    saved = run / "checkpoints" / "last.pt"
+    state = load_checkpoint(saved)
+    state["handlers"]["JsonLines"]["seconds"] = 5000.0
+    save_checkpoint(state, saved)
+    with monkeypatch.context() as patch:
+        patch.setattr(Iteration, "__call__", _failing(InputError("torn"), 1, Iteration.__call__))
+        assert medseg("train", "--resume", run, "--steps", 6)[0] == 2
+    assert not (run / "metrics.json").exists()  # which would be that of four steps
     changes = ("--set", "learning_rate=0.001", "--set", "optimizer#weight_decay=0.5", "--force")
     code, out, err = medseg("train", "--resume", run, "--steps", 6, *changes)
     assert code == 0, err
@@ -279,6 +292,9 @@ def test_a_finished_run_is_extended_by_steps_and_changed_by_force(medseg: Any, f
     assert said in out
     last = load_checkpoint(run / "checkpoints" / "last.pt")
     assert last["step"] == 6
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["steps"] == 6
+    assert 5000 < metrics["seconds"] < 5600  # that of both processes
     assert [group["weight_decay"] for group in last["optimizer"]["param_groups"]] == [0.5]
     assert yaml.safe_load((run / "config.yaml").read_text())["steps"] == 6
     rows = [(row["step"], row["kind"]) for row in _rows(run)]
@@ -358,6 +374,7 @@ def test_an_early_end_is_taken_back_by_patience_and_by_steps(medseg: Any, tiny_c
         code, out, err = medseg("train", *arguments)
         assert code == 0, err
         assert load_checkpoint(run / "checkpoints" / "last.pt")["step"] == step
+        assert json.loads((run / "metrics.json").read_text())["steps"] == step
         ends = "has ended: no better Dice than" in out
         assert ends == (arguments == ("--resume", run))
 

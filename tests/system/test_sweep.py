@@ -12,11 +12,8 @@ from medseg.tracking import default_uri, list_runs
 from medseg.tracking.search import SWEEP_TAG
 
 
-def test_a_sweep_is_trained_nested_and_compared(
-    medseg: Any, tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+@pytest.mark.usefixtures("elsewhere")
+def test_a_sweep_is_trained_nested_and_compared(medseg: Any, tiny_cohort: Path, tmp_path: Path) -> None:
     base = {"data": str(tiny_cohort), "method": "supervised", "network": "small", "steps": 2, "val_interval": 2}
     study = {"experiment": "tiny", "parts": [{"base": base, "grid": {"loss": ["dice_ce", "adaptive"]}}]}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(study))

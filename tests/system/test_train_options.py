@@ -77,7 +77,6 @@ def test_null_is_a_value_that_can_be_set(medseg: Any, tiny_cohort: Path, tmp_pat
     assert config["method"]["ramp"]["start"] == 0
 
 
-@pytest.mark.usefixtures("elsewhere")
 def test_the_demo_trains_on_phantoms_that_it_writes(medseg: Any, tiny_cohort: Path) -> None:
     code, _, err = medseg("train", "--demo", "--data", tiny_cohort)
     assert (code, err.count("\n")) == (2, 1)
