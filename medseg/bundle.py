@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -46,10 +47,13 @@ def check_keys(config: Mapping[str, Any], base: Mapping[str, Any]) -> None:
     `_target_`, such as one more handler) may be added to a mapping of components.
 
     Raises:
-        InputError: the first unknown key and the nearest known one.
+        InputError: the first unknown key and the nearest known one, or a number like 1e-4, which YAML 1.1 reads as a text.
     """
     for where, key, known in _unknown(config, base, ""):
         raise InputError(f"config key '{where}{key}' is unknown{_nearest_key(where, key, known)}")
+    for key, value in _texts(config, base, ""):
+        if re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+            raise InputError(f"config key '{key}': YAML reads {value} as a text; give it a point and a sign, like 1.0e-4")
 
 
 def overlay_names(folder: Path) -> list[str]:
@@ -102,6 +106,15 @@ def _unknown(config: Any, base: Any, where: str) -> Iterator[tuple[str, str, lis
             yield where, key, known
         below = base.get(key) if isinstance(base, Mapping) else None
         yield from _unknown(value, below, f"{where}{key}#")
+
+
+def _texts(config: Any, base: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Texts of the config where the base has none."""
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            yield from _texts(value, base.get(key) if isinstance(base, Mapping) else None, f"{where}{key}#")
+    elif isinstance(config, str) and not isinstance(base, str):
+        yield where.removesuffix("#"), config
 
 
 def _parameters(target: str, where: str) -> list[str] | None:

@@ -49,6 +49,13 @@ def test_a_misspelt_key_names_the_nearest(key: str, value: object, nearest: str)
     assert nearest in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["learning_rate", "loss#smooth", "optimizer#weight_decay"])
+def test_a_number_that_yaml_takes_for_a_text_is_refused(key: str) -> None:
+    with pytest.raises(InputError, match=f"'{key}': YAML reads 1e-4 as a text"):
+        check_keys(_merged(**{key: "1e-4"}), _base())
+    check_keys(_merged(**{key: 1e-4, "output_dir": "1e-4"}), _base())
+
+
 def test_a_replaced_component_is_checked_against_its_own_parameters() -> None:
     tversky = {"_target_": "medseg.losses.TverskyLoss", "alpha": 0.3, "beta": 0.7}
     check_keys(_merged(loss=tversky), _base())
