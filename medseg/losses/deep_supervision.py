@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -51,7 +52,8 @@ class DeepSupervisionLoss(nn.Module):
         heads = [logits] if isinstance(logits, Tensor) else list(logits)
         weights = self._weights(len(heads))
         target, mask = plain(target), None if mask is None else plain(mask)
-        more = {"hard": hard_samples(target, mask)} if isinstance(self.loss, SampleRoutedLoss) else {}
+        # asked here, as averages on coarser grids are never 0 and 1 alone
+        more: dict[str, Any] = {"hard": hard_samples(target, mask)} if isinstance(self.loss, SampleRoutedLoss) else {}
         total: Tensor | None = None
         terms: dict[str, Tensor] = {}
         for weight, head in zip(weights, heads, strict=True):
