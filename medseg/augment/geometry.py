@@ -34,6 +34,9 @@ class GeometryAugment:
         flip_axes: spatial axes (0, 1, 2) that are mirrored half of the time; none where left and right matter.
         share: the share of samples that are rotated, scaled and bent; each of the three is drawn by itself.
         bend: standard deviation in mm of the shifts of a grid of control points over the patch (elastic); 0 is off.
+
+    Raises:
+        ValueError: one of them is out of its range.
     """
 
     rotation: float = 20.0
@@ -41,6 +44,12 @@ class GeometryAugment:
     flip_axes: tuple[int, ...] = ()
     share: float = 0.3
     bend: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.scale[0] <= self.scale[1] and 0 <= self.share <= 1 and self.bend >= 0):
+            raise ValueError(f"scale is two factors, the smaller first, share a share and bend in mm, found {self}")
+        if not set(self.flip_axes) <= {0, 1, 2}:
+            raise ValueError(f"flip_axes are of the axes 0, 1 and 2, found {self.flip_axes}")
 
     def draw(self, seed: int, step: int, slots: Sequence[int], spacing: Sequence[float], purpose: str) -> Tensor:
         """Matrices (B, 3, 3) from output to input positions, in voxels of `spacing` mm around the patch's centre: one

@@ -49,6 +49,9 @@ class IntensityAugment:
         bias: largest standard deviation of the logarithm of a smooth field that multiplies what lies above the
             sample's minimum, as the coils of an MRI scanner do; 0 is off.
         share: the share of samples that each of the seven is applied to, drawn one by one.
+
+    Raises:
+        ValueError: one of them is out of its range.
     """
 
     gamma: tuple[float, float] = (0.7, 1.5)
@@ -59,6 +62,13 @@ class IntensityAugment:
     zoom: float = 1.0
     bias: float = 0.0
     share: float = 0.15
+
+    def __post_init__(self) -> None:
+        if not (0 < self.gamma[0] <= self.gamma[1] and 0 <= self.contrast[0] <= self.contrast[1]):
+            raise ValueError(f"gamma and contrast are two factors, the smaller first, found {self}")
+        sizes = min(self.brightness, self.blur, self.noise, self.bias)
+        if not (sizes >= 0 and self.zoom >= 1 and 0 <= self.share <= 1):
+            raise ValueError(f"zoom is from 1, share a share, and nothing is negative, found {self}")
 
     def draw(self, seed: int, step: int, slots: Sequence[int], channels: int, purpose: str) -> IntensityParameters:
         """Parameters for the samples of these slots (places in the step's batch), a pure function of (seed, step, slot,

@@ -62,7 +62,7 @@ class PseudoLabelCheck:
             found = self.iteration.method.pseudo_label(_hidden(batch), self.iteration.models)
         if found is None:
             return None
-        first = 0 if batch.targets.regions else 1
+        first = 0 if batch.targets.overlapping else 1
         pairs = zip(batch.targets.classes_of(found.label), batch.targets.classes_of(known.label), strict=True)
         rows = [_row(known.mask, found.kept, known.mask, known.mask)]
         for channel, (pseudo, true) in enumerate(pairs, start=first):

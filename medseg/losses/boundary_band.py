@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d, max_pool3d
+from torch.nn.functional import max_pool1d, max_pool2d, max_pool3d
 
 __all__ = ["boundary_band", "window_max", "window_min"]
 
@@ -30,7 +30,7 @@ def boundary_band(target: Tensor, mask: Tensor, width: int = 2) -> Tensor:
 
 def window_max(x: Tensor, width: int) -> Tensor:
     """The largest value in the window of 2 `width` + 1 voxels per axis; outside the volume is nothing."""
-    pool = max_pool3d if x.ndim == 5 else max_pool2d
+    pool = {3: max_pool1d, 4: max_pool2d, 5: max_pool3d}[x.ndim]
     for axis in range(x.ndim - 2):
         size, padding = [1] * (x.ndim - 2), [0] * (x.ndim - 2)
         size[axis], padding[axis] = 2 * width + 1, width

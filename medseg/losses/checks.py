@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-import torch
 from torch import Tensor
 
 __all__ = [
@@ -17,8 +15,7 @@ __all__ = [
     "check_choice",
     "check_logits",
     "check_mask",
-    "check_target",
-    "class_tensor",
+    "checked",
     "plain",
 ]
 
@@ -60,9 +57,23 @@ def check_logits(logits: Tensor, name: str = "logits") -> None:
         raise ValueError(f"{name} must be (B, K, D, H, W) or (B, K, H, W), not {tuple(logits.shape)}")
 
 
-def check_target(logits: Tensor, target: Tensor) -> None:
-    """Raises unless `target` is index labels (B, 1, ...) or probabilities (B, K, ...) like `logits`."""
-    expected = (logits.shape[0], logits.shape[1], *logits.shape[2:])
+def checked(logits: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The three as plain tensors, target and mask constants.
+
+    Raises:
+        TypeError, ValueError: unless `logits` are floating (B, K, ...), `target` is index labels (B, 1, ...) of an
+            integer dtype or probabilities (B, K, ...), and `mask` (B, 1, ...) or None, all on one grid.
+    """
+    logits, target = plain(logits), plain(target).detach()
+    mask = None if mask is None else plain(mask).detach()
+    check_logits(logits)
+    _check_target(logits, target)
+    check_mask(mask, logits)
+    return logits, target, mask
+
+
+def _check_target(logits: Tensor, target: Tensor) -> None:
+    expected = tuple(logits.shape)
     if target.ndim != logits.ndim or target.shape[0] != expected[0] or target.shape[2:] != expected[2:]:
         raise ValueError(
             f"target of shape {tuple(target.shape)} does not lie on the grid of logits {expected}: "
@@ -89,13 +100,3 @@ def check_mask(mask: Tensor | None, like: Tensor) -> None:
     expected = (like.shape[0], 1, *like.shape[2:])
     if tuple(mask.shape) != expected:
         raise ValueError(f"mask of shape {tuple(mask.shape)} must have shape {expected}")
-
-
-def class_tensor(weight: Sequence[float] | Tensor | None, classes: int, like: Tensor) -> Tensor | None:
-    """`weight` as a (K,) tensor of the dtype and device of `like`, or None."""
-    if weight is None:
-        return None
-    tensor = torch.as_tensor(weight).reshape(-1).to(device=like.device, dtype=like.dtype)
-    if tensor.numel() != classes:
-        raise ValueError(f"class_weight has {tensor.numel()} values for {classes} classes")
-    return tensor

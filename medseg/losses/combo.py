@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from medseg.losses.class_weights import ClassWeight
 from medseg.losses.cross_entropy import voxel_weights
 from medseg.losses.dice import dice_of
 from medseg.losses.functional_module import WeightedPartsLoss
-from medseg.losses.reduce import over_samples
+from medseg.losses.reduce import ratio
 from medseg.losses.region_sums import region_sums
 from medseg.losses.wanted import RegionSums, Wanted
 
@@ -20,27 +21,13 @@ __all__ = ["ComboLoss", "combo_loss"]
 
 
 def _parts(
-    sums: RegionSums,
-    *,
-    alpha: float,
-    smooth: float,
-    squared: bool,
-    absent: Absent,
-    batch: bool,
-    include_background: bool,
-    class_weight: Sequence[float] | Tensor | None,
+    sums: RegionSums, *, alpha: float, class_weight: Sequence[float] | Tensor | None, **dice: Any
 ) -> dict[str, Tensor]:
     """The terms "dice" and "ce" before their weights."""
-    dice = dice_of(
-        sums,
-        smooth=smooth,
-        squared=squared,
-        absent=absent,
-        batch=batch,
-        include_background=include_background,
-        class_weight=class_weight,
-    )
-    return {"dice": dice, "ce": _weighed_cross_entropy(sums, alpha, class_weight)}
+    return {
+        "dice": dice_of(sums, class_weight=class_weight, **dice),
+        "ce": _weighed_cross_entropy(sums, alpha, class_weight),
+    }
 
 
 def _weighed_cross_entropy(sums: RegionSums, alpha: float, class_weight: Sequence[float] | Tensor | None) -> Tensor:
@@ -52,7 +39,7 @@ def _weighed_cross_entropy(sums: RegionSums, alpha: float, class_weight: Sequenc
     else:
         foreground = torch.arange(on.numel(), device=on.device) > 0
         cost = torch.where(foreground, alpha, 1 - alpha).to(on.dtype) * on * sums.sum("ce_on")
-    return over_samples(2 * cost.sum(1), weight, everything=sums.voxels)
+    return ratio(2 * cost.sum(1), weight).mean()
 
 
 def combo_loss(

@@ -61,7 +61,7 @@ class ConsistencyLoss(FunctionLoss):
     Formula: sum(m d(a, b)) / sum(m), per sample; d is the mean square of p_a - p_b over the classes ("mse"),
         sum_k p_b log(p_b / p_a) ("kl") or 1 - cos(p_a, p_b) ("cosine")
 
-    Range: 0 (alike) to 2 / K ("mse"), without bound ("kl"), 1 ("cosine").
+    Range: 0 (alike) to 2 / K ("mse"; 1 with sigmoid), without bound ("kl"), 1 ("cosine").
 
     Errors: "mse" forgives confident disagreement most, "kl" least: it grows without bound where b is sure and a is
         sure of another class.

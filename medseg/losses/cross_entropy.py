@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from medseg.losses.checks import Activation, Denominator, Reduction, class_tensor
+from medseg.losses.checks import Activation, Denominator, Reduction
 from medseg.losses.class_weights import ClassWeight
 from medseg.losses.functional_module import RegionSumsLoss
-from medseg.losses.reduce import over_samples
+from medseg.losses.reduce import class_factors, over_samples
 from medseg.losses.region_sums import region_sums
 from medseg.losses.wanted import RegionSums, Wanted
 
@@ -21,13 +21,8 @@ def voxel_weights(
     sums: RegionSums, class_weight: Sequence[float] | Tensor | None, include_background: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The weights (K,) of voxels with and without a class, and the (B,) sum of all weights in the mask."""
-    classes = sums.target.shape[1]
-    given = class_tensor(class_weight, classes, sums.target)
-    on = torch.ones_like(sums.target[0]) if given is None else given
-    off = torch.ones_like(on)
-    if not include_background and classes > 1:
-        foreground = (torch.arange(classes, device=on.device) > 0).to(on.dtype)
-        on, off = on * foreground, off * foreground
+    on = class_factors(class_weight, include_background, sums.target)
+    off = class_factors(None, include_background, sums.target)
     weight = (on * sums.target).sum(1)
     if sums.binary:
         weight = weight + (off * (sums.mass - sums.target)).sum(1)
@@ -95,6 +90,9 @@ class CrossEntropyLoss(RegionSumsLoss):
 
     Choose it: For balanced classes, calibrated probabilities and a steady start. With small structures combine it
         with an overlap loss (`DiceCELoss`) or weigh the classes (`class_weights`).
+
+    Source: Ronneberger et al. 2015 (U-Net, arXiv:1505.04597), eq. 1, is the weighed sum; label smoothing is of Szegedy
+        et al. 2016 (arXiv:1512.00567), section 7.
 
     Args:
         label_smoothing: The share of the target that is spread evenly over the classes.

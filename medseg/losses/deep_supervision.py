@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from medseg.losses.checks import plain
 from medseg.losses.resize import resize_target
+from medseg.losses.sample_routed import SampleRoutedLoss, hard_samples
 from medseg.losses.terms import LossTerms, loss_terms
 
 __all__ = ["DeepSupervisionLoss"]
@@ -50,12 +52,14 @@ class DeepSupervisionLoss(nn.Module):
         heads = [logits] if isinstance(logits, Tensor) else list(logits)
         weights = self._weights(len(heads))
         target, mask = plain(target), None if mask is None else plain(mask)
+        # asked here, as averages on coarser grids are never 0 and 1 alone
+        more: dict[str, Any] = {"hard": hard_samples(target, mask)} if isinstance(self.loss, SampleRoutedLoss) else {}
         total: Tensor | None = None
         terms: dict[str, Tensor] = {}
         for weight, head in zip(weights, heads, strict=True):
             if weight == 0:
                 continue
-            found = loss_terms(self.loss, head, *resize_target(target, mask, head.shape[2:]), step)
+            found = loss_terms(self.loss, head, *resize_target(target, mask, head.shape[2:]), step, **more)
             total = weight * found.total if total is None else total + weight * found.total
             for name, value in found.terms.items():
                 terms[name] = terms[name] + weight * value if name in terms else weight * value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -16,28 +17,9 @@ from medseg.losses.wanted import RegionSums, Wanted
 __all__ = ["DiceLoss", "dice_loss", "dice_of"]
 
 
-def dice_of(
-    sums: RegionSums,
-    *,
-    smooth: float = 1e-5,
-    squared: bool = False,
-    absent: Absent = "skip",
-    batch: bool = False,
-    include_background: bool = True,
-    class_weight: Sequence[float] | Tensor | None = None,
-    reduction: Reduction = "mean",
-) -> Tensor:
-    """1 - (2 I + s) / (P + Y + s) from its sums: Tversky with alpha = beta = 0.5 and s / 2."""
-    return tversky_of(
-        sums,
-        smooth=smooth / 2,
-        squared=squared,
-        absent=absent,
-        batch=batch,
-        include_background=include_background,
-        class_weight=class_weight,
-        reduction=reduction,
-    )
+def dice_of(sums: RegionSums, *, smooth: float = 1e-5, **options: Any) -> Tensor:
+    """1 - (2 I + s) / (P + Y + s) from its sums: Tversky with alpha = beta = 0.5 and s / 2, and its other options."""
+    return tversky_of(sums, smooth=smooth / 2, **options)
 
 
 def dice_loss(

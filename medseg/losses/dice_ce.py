@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -18,28 +19,11 @@ __all__ = ["DiceCELoss", "dice_ce_loss"]
 
 
 def _parts(
-    sums: RegionSums,
-    *,
-    smooth: float,
-    squared: bool,
-    absent: Absent,
-    batch: bool,
-    label_smoothing: float,
-    include_background: bool,
-    class_weight: Sequence[float] | Tensor | None,
+    sums: RegionSums, *, label_smoothing: float, class_weight: Sequence[float] | Tensor | None, **dice: Any
 ) -> dict[str, Tensor]:
     """The terms "dice" and "ce" before their weights."""
-    dice = dice_of(
-        sums,
-        smooth=smooth,
-        squared=squared,
-        absent=absent,
-        batch=batch,
-        include_background=include_background,
-        class_weight=class_weight,
-    )
     return {
-        "dice": dice,
+        "dice": dice_of(sums, class_weight=class_weight, **dice),
         "ce": cross_entropy_of(sums, label_smoothing=label_smoothing, class_weight=class_weight),
     }
 

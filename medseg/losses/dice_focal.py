@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -22,24 +23,14 @@ def _parts(
     *,
     gamma: float,
     alpha: float | Sequence[float] | Tensor | None,
-    smooth: float,
-    squared: bool,
-    absent: Absent,
-    batch: bool,
-    include_background: bool,
     class_weight: Sequence[float] | Tensor | None,
+    **dice: Any,
 ) -> dict[str, Tensor]:
     """The terms "dice" and "focal" before their weights."""
-    dice = dice_of(
-        sums,
-        smooth=smooth,
-        squared=squared,
-        absent=absent,
-        batch=batch,
-        include_background=include_background,
-        class_weight=class_weight,
-    )
-    return {"dice": dice, "focal": focal_of(sums, gamma=gamma, alpha=alpha, class_weight=class_weight)}
+    return {
+        "dice": dice_of(sums, class_weight=class_weight, **dice),
+        "focal": focal_of(sums, gamma=gamma, alpha=alpha, class_weight=class_weight),
+    }
 
 
 def dice_focal_loss(

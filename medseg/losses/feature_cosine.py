@@ -11,7 +11,7 @@ from medseg.losses.checks import Reduction, check_choice, check_logits, plain
 from medseg.losses.fields import wide
 from medseg.losses.functional_module import FunctionLoss
 from medseg.losses.precision import full_precision
-from medseg.losses.reduce import over_samples
+from medseg.losses.reduce import ratio, reduced
 from medseg.losses.resize import resize_mask
 
 __all__ = ["Along", "FeatureCosineLoss", "feature_cosine_loss"]
@@ -40,10 +40,10 @@ def feature_cosine_loss(
     voxels = m.sum(2)[:, 0]
     if along == "channels":
         values = ((1 - _cosine(x, y, 1, eps)) * m[:, 0]).sum(1)
-        return over_samples(values, voxels, everything=x.shape[2], reduction=reduction)
+        return reduced(ratio(values, voxels), reduction)
     root = m.sqrt()
     values = (1 - _cosine(x * root, y * root, 2, eps)).mean(1) * (voxels > 0)
-    return over_samples(values, torch.ones_like(voxels), everything=1, reduction=reduction)
+    return reduced(values, reduction)
 
 
 def _weights(mask: Tensor | None, features: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from medseg.losses.checks import Activation, activation_for, check_logits, check_mask, check_target, plain
+from medseg.losses.checks import Activation, activation_for, checked
 
 __all__ = ["Fields", "fields_of", "one_hot", "wide"]
 
@@ -33,11 +33,7 @@ def fields_of(
     ignore_index: int | None,
 ) -> Fields:
     """The checked and converted arguments of a segmentation loss; see `region_sums` for their shapes."""
-    logits, target = plain(logits), plain(target).detach()
-    mask = None if mask is None else plain(mask).detach()
-    check_logits(logits)
-    check_target(logits, target)
-    check_mask(mask, logits)
+    logits, target, mask = checked(logits, target, mask)
     z = wide(logits)
     m = torch.ones_like(z[:, :1]) if mask is None else mask.to(z.dtype)
     if ignore_index is not None and target.shape[1] == 1:

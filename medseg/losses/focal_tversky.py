@@ -17,6 +17,12 @@ from medseg.losses.wanted import RegionSums, Wanted
 __all__ = ["FocalTverskyLoss", "focal_tversky_loss"]
 
 
+def _exponent(gamma: float) -> float:
+    if gamma <= 0:
+        raise ValueError(f"gamma must be above 0, not {gamma}")
+    return 1 / gamma
+
+
 def focal_tversky_loss(
     logits: Tensor,
     target: Tensor,
@@ -41,7 +47,7 @@ def focal_tversky_loss(
         sums,
         alpha=alpha,
         beta=beta,
-        exponent=1 / gamma,
+        exponent=_exponent(gamma),
         smooth=smooth,
         absent=absent,
         batch=batch,
@@ -70,7 +76,7 @@ class FocalTverskyLoss(RegionSumsLoss):
     Args:
         alpha: Weight of false positives.
         beta: Weight of false negatives.
-        gamma: The power is 1 / gamma; 1 is Tversky.
+        gamma: The power is 1 / gamma; above 0, 1 is Tversky.
     """
 
     function = staticmethod(focal_tversky_loss)
@@ -92,6 +98,7 @@ class FocalTverskyLoss(RegionSumsLoss):
         reduction: Reduction = "mean",
         ignore_index: int | None = None,
     ) -> None:
+        _exponent(gamma)
         super().__init__(locals())
 
     def wanted(self) -> Wanted:
@@ -99,4 +106,4 @@ class FocalTverskyLoss(RegionSumsLoss):
 
     def of(self, sums: RegionSums) -> Tensor:
         arguments: dict[str, Any] = self.rest()
-        return tversky_of(sums, exponent=1 / arguments.pop("gamma"), **arguments)
+        return tversky_of(sums, exponent=_exponent(arguments.pop("gamma")), **arguments)

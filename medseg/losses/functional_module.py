@@ -69,7 +69,13 @@ class FunctionLoss(nn.Module):
         return {name: getattr(self, name) for name in self._names}
 
     def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The loss of `logits` (B, K, D, H, W) against `target` over the voxels that `mask` keeps."""
+        """The loss of `logits` (B, K, D, H, W) against `target`: index labels (B, 1, D, H, W) of an integer dtype or
+        probabilities (B, K, D, H, W). `mask` (B, 1, D, H, W), bool or weights, says which voxels count; a sample of
+        which none does costs 0, with a gradient of 0.
+
+        Raises:
+            TypeError, ValueError: a dtype or shape is another one, or weights are not one a class.
+        """
         return type(self).function(logits, target, mask, **self.arguments())
 
     def extra_repr(self) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from medseg.losses.checks import Absent, Activation, Reduction, check_choice, class_tensor
+from medseg.losses.checks import Absent, Activation, Reduction, check_choice
 from medseg.losses.class_weights import ClassWeight
 from medseg.losses.functional_module import RegionSumsLoss
-from medseg.losses.reduce import ratio, reduced
+from medseg.losses.reduce import class_factors, ratio, reduced
 from medseg.losses.region_sums import region_sums
 from medseg.losses.wanted import RegionSums, Wanted
 
@@ -31,10 +31,7 @@ def generalized_dice_of(
     check_choice("absent", absent, Absent)
     parts = [sums.sum("overlap"), sums.sum("size"), sums.target, sums.mass]
     overlap, size, volume, mass = [x.sum(0, keepdim=True) for x in parts] if batch else parts
-    given = class_tensor(class_weight, volume.shape[1], volume)
-    counts = torch.ones_like(volume) if given is None else given.expand_as(volume)
-    if not include_background and volume.shape[1] > 1:
-        counts = counts * (torch.arange(volume.shape[1], device=volume.device) > 0)
+    counts = class_factors(class_weight, include_background, volume)
     present = (volume > 0) & (counts > 0)
     # relative to the smallest class, so that neither 1 / Y^2 nor s decides by its size
     smallest = volume.masked_fill(~present, torch.inf).amin(1, keepdim=True)

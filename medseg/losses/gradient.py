@@ -82,6 +82,9 @@ class GradientLoss(FunctionLoss):
 
     Choose it: As a term for sharp boundaries beside an overlap loss, never alone.
 
+    Source: Dai et al. 2022 (arXiv:2201.06889), the gradient penalty of image matting, with ViTMatte's sparsity
+        (arXiv:2305.15272); here in mm and along three axes.
+
     Args:
         spacing: Size of a voxel along each axis; derivatives are per mm then. None is per voxel.
         sparsity: Weight of the mean absolute gradient of the probability, against edges in flat regions.

@@ -8,21 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from medseg.losses.checks import (
-    Reduction,
-    check_choice,
-    check_logits,
-    check_mask,
-    check_target,
-    class_tensor,
-    plain,
-)
+from medseg.losses.checks import Reduction, check_choice, checked
 from medseg.losses.class_weights import ClassWeight
 from medseg.losses.functional_module import FunctionLoss
 from medseg.losses.points import Corners, draw_points
 from medseg.losses.precision import full_precision
 from medseg.losses.ranks import mean_over_ranks
-from medseg.losses.reduce import ratio
+from medseg.losses.reduce import class_factors, ratio
 
 __all__ = ["PointSampledLoss", "point_sampled_loss"]
 
@@ -47,11 +39,7 @@ def point_sampled_loss(
 ) -> Tensor:
     """The function of `PointSampledLoss`, which describes the arguments; `step` is that of the run."""
     check_choice("reduction", reduction, Reduction)
-    logits, target = plain(logits), plain(target).detach()
-    mask = None if mask is None else plain(mask).detach()
-    check_logits(logits)
-    check_target(logits, target)
-    check_mask(mask, logits)
+    logits, target, mask = checked(logits, target, mask)
     doubtful = round(importance * points)
     candidates = round(oversample * points) if doubtful else 0
     drawn = draw_points(candidates + points - doubtful, logits.ndim - 2, seed, step).to(logits.device)
@@ -63,10 +51,7 @@ def point_sampled_loss(
     p = z.sigmoid()
     dice = 1 - (2 * (p * y * m).sum(2) + 1) / ((p * m).sum(2) + (y * m).sum(2) + 1)
     counted = _present(target, mask, logits.shape[1], ignore_index).to(z.dtype)
-    given = class_tensor(class_weight, counted.shape[1], counted)
-    counted = counted if given is None else counted * given
-    if not include_background and counted.shape[1] > 1:
-        counted = counted * (torch.arange(counted.shape[1], device=counted.device) > 0)
+    counted = counted * class_factors(class_weight, include_background, counted)
     values = counted * (ce_weight * ce + dice_weight * dice) / (ce_weight + dice_weight)
     if reduction == "none":
         return values

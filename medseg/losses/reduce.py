@@ -7,15 +7,34 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from medseg.losses.checks import Denominator, Reduction, check_choice, class_tensor
+from medseg.losses.checks import Denominator, Reduction, check_choice
 
-__all__ = ["mean_of_classes", "over_samples", "ratio", "reduced"]
+__all__ = ["class_factors", "mean_of_classes", "over_samples", "ratio", "reduced"]
 
 
 def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     """numerator / denominator, and 0 with a zero gradient where the denominator is 0 (an empty region)."""
     empty = denominator == 0
     return (numerator / denominator.masked_fill(empty, 1)).masked_fill(empty, 0)
+
+
+def class_factors(class_weight: Sequence[float] | Tensor | None, include_background: bool, like: Tensor) -> Tensor:
+    """What each class counts, (K,) of the dtype and device of `like` (B, K): `class_weight`, or 1; 0 for class 0 of
+    several without the background.
+
+    Raises:
+        ValueError: there are not K weights.
+    """
+    classes = like.shape[1]
+    if class_weight is None:
+        factors = like.new_ones(classes)
+    else:
+        factors = torch.as_tensor(class_weight).reshape(-1).to(device=like.device, dtype=like.dtype)
+    if factors.numel() != classes:
+        raise ValueError(f"class_weight has {factors.numel()} values for {classes} classes")
+    if include_background or classes == 1:
+        return factors
+    return factors * (torch.arange(classes, device=like.device) > 0)
 
 
 def mean_of_classes(
@@ -36,12 +55,7 @@ def mean_of_classes(
         reduction: "none" gives (B, K), weighted, with 0 for what is left out; "sum" the sum of that.
     """
     check_choice("reduction", reduction, Reduction)
-    weight = kept.to(values.dtype)
-    given = class_tensor(class_weight, values.shape[1], values)
-    if given is not None:
-        weight = weight * given
-    if not include_background and values.shape[1] > 1:
-        weight = weight * (torch.arange(values.shape[1], device=values.device) > 0)
+    weight = kept.to(values.dtype) * class_factors(class_weight, include_background, values)
     values = values.masked_fill(~kept, 0) * weight
     if reduction == "none":
         return values

@@ -76,6 +76,9 @@ class RegionL1Loss(FunctionLoss):
     Choose it: As a term for boundaries (region "band") or for keeping off them (`invert`), where labels of the
         boundary are not to be trusted; with soft labels.
 
+    Source: Yao et al. 2023 (ViTMatte, arXiv:2305.15272), its separate L1 of known and unknown regions, there scaled by
+        a patch of 512 x 512; `smooth` is of Girshick 2015 (Fast R-CNN, arXiv:1504.08083), eq. 3.
+
     Args:
         region: "all", or "band": the voxels whose neighbourhood holds more than one label.
         width: Half the width of the band, in voxels.

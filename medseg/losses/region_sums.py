@@ -6,14 +6,7 @@ import torch
 from torch import Tensor
 
 from medseg.losses.blockwise import Blockwise
-from medseg.losses.checks import (
-    Activation,
-    activation_for,
-    check_logits,
-    check_mask,
-    check_target,
-    plain,
-)
+from medseg.losses.checks import Activation, activation_for, checked
 from medseg.losses.plain_sums import plain_sums
 from medseg.losses.wanted import Reading, RegionSums, Wanted
 
@@ -39,20 +32,11 @@ def region_sums(
         activation: None is softmax for K > 1, sigmoid for K = 1; "none": `logits` are probabilities already.
         ignore_index: voxels of this label are masked out. It has no meaning for probabilities of K > 1.
     """
-    logits, target = plain(logits), plain(target)
-    mask = None if mask is None else plain(mask)
-    check_logits(logits)
-    check_target(logits, target)
-    check_mask(mask, logits)
+    logits, target, mask = checked(logits, target, mask)
     classes = logits.shape[1]
     activation = activation_for(activation, classes)
     how = Reading(activation, wanted, ignore_index, binary=activation == "sigmoid" or classes == 1)
-    arguments = (
-        logits.flatten(2),
-        target.detach().flatten(2),
-        None if mask is None else mask.detach().flatten(2),
-        how,
-    )
+    arguments = (logits.flatten(2), target.flatten(2), None if mask is None else mask.flatten(2), how)
     with torch.autocast(logits.device.type, enabled=False):
         whole = activation == "none" or torch.compiler.is_compiling()
         sums, mass, volume, volume2 = (plain_sums if whole else Blockwise.apply)(*arguments)

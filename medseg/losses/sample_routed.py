@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -55,12 +57,20 @@ class SampleRoutedLoss(nn.Module):
             }
         )
 
-    def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None, step: float = 0) -> LossTerms:
+    def forward(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        mask: Tensor | None = None,
+        step: float = 0,
+        hard: Sequence[bool] | None = None,
+    ) -> LossTerms:
         """The total, and terms named "hard.…" and "soft.…" averaged over the samples of their kind.
 
-        Each group is one pass. The terms of a kind that no sample is of are left out.
+        Each group is one pass. The terms of a kind that no sample is of are left out. `hard` says which samples are,
+        where `target` is on a coarser grid, on which averages hide it; None: see `hard_samples`.
         """
-        hard = hard_samples(target, mask)
+        hard = hard_samples(target, mask) if hard is None else hard
         totals: list[Tensor] = []
         terms: dict[str, Tensor] = {}
         for name, loss, kind in (("hard", self.hard, True), ("soft", self.soft, False)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -29,14 +29,15 @@ def loss_terms(
     step: float = 0,
     *,
     name: str = "loss",
+    **more: Any,
 ) -> LossTerms:
     """Calls any loss and returns its total and named terms; a loss of one value is one term called `name`.
 
     `step` reaches the losses whose `forward` has a parameter of this name. A loss with a method `terms`, such
-    as `DiceCELoss`, has that called instead of `forward`, which returns the total alone.
+    as `DiceCELoss`, has that called instead of `forward`, which returns the total alone. `more` is handed on.
     """
     terms = getattr(loss, "terms", None)
     call = loss if terms is None else terms
     given = {"step": step} if "step" in inspect.signature(terms or loss.forward).parameters else {}
-    result = call(logits, target, mask, **given)
+    result = call(logits, target, mask, **given, **more)
     return result if isinstance(result, LossTerms) else LossTerms(result, {name: result})

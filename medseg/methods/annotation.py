@@ -23,7 +23,8 @@ def only_annotated(logits: Tensor, annotated: Tensor, overlapping: bool = False)
 
     Returns:
         (B, K, D, H, W) float32: the background's probability includes those of the outputs not spoken of, which
-        themselves are as good as 0 and get no gradient of their own. Their target must be empty.
+        themselves are as good as 0 and stay below it: what label smoothing gives to them it gives to the background.
+        Their target must be empty.
     """
     logits = logits.float()
     if annotated.shape[2:].numel() > 1:
@@ -34,5 +35,4 @@ def only_annotated(logits: Tensor, annotated: Tensor, overlapping: bool = False)
     spoken[:, 0] = True
     hidden = logits.masked_fill(spoken, -torch.inf)
     background = torch.logsumexp(torch.cat([logits[:, :1], hidden[:, 1:]], 1), 1, keepdim=True)
-    away = (background - _AWAY).detach()
-    return torch.cat([background, torch.where(spoken, logits, away)[:, 1:]], 1)
+    return torch.cat([background, torch.where(spoken, logits, background - _AWAY)[:, 1:]], 1)

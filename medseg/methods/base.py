@@ -126,7 +126,7 @@ def loss_of(
 def supervised_output(loss: Loss, student: nn.Module, batch: Batch, progress: Progress) -> MethodOutput:
     """The labelled term, which is the same for every method: `loss` of the student on the labelled training view."""
     part = batch.labelled
-    overlapping = bool(batch.targets.regions)
+    overlapping = batch.targets.overlapping
     found = loss_of(loss, student(part.image), part.label, part.mask, progress, part.annotated, overlapping)
     pictures = {"labelled image": part.image, "label": part.label}
     return MethodOutput({"labelled": found.total}, {}, parts("labelled", found), pictures)

@@ -88,11 +88,11 @@ class ConsistentCopyPaste:
         pairs: Pairs | None = None
         if weight:
             part = unlabelled_part(batch)
-            pairs = Pairs.of(batch, self.box or BoxMix())
             pseudo = self.pseudo_label(batch, models)
             output.diagnostics.update(pseudo.shares(part.mask))
             output.pictures.update(pseudo.pictures(part))
             if self.box is not None:
+                pairs = Pairs.of(batch, self.box)
                 views |= {"labelled": _labelled(pairs.alone), "mixed": pairs.mixed(pseudo, weight)}
             if self.whole:
                 views["whole"] = View(part.strong, pseudo.label, pseudo.kept.float(), None, part.slots, weight)
@@ -106,7 +106,7 @@ class ConsistentCopyPaste:
         found = forward_all(models.students[0], images)
         self._segmentation(output, views, found, batch.targets, progress)
         self._features(output, views, found, batch.targets)
-        if pairs is not None and self.entropy_weight:
+        if weight and self.entropy_weight:
             self._entropy(output, pairs, found, weight, batch)
         return output
 
@@ -148,7 +148,7 @@ class ConsistentCopyPaste:
         images = sum(view.weight * len(view.image) for view in of.values())
         for name, one in found.items():
             view = of[name]
-            terms = loss_of(self.loss, one, view.label, view.mask, progress, view.annotated, bool(targets.regions))
+            terms = loss_of(self.loss, one, view.label, view.mask, progress, view.annotated, targets.overlapping)
             output.terms[name] = terms.total
             output.weights[name] = view.weight * len(view.image) / images
             output.diagnostics.update(parts(name, terms))
@@ -156,7 +156,8 @@ class ConsistentCopyPaste:
     def _features(
         self, output: MethodOutput, views: dict[str, View], found: dict[str, NetworkOutput], targets: Targets
     ) -> None:
-        """Adds the distance of the features of images and twins, over foreground by its weight in the loss."""
+        """Adds the distance of the features of images and twins, over foreground: a mean over images, in each of which
+        voxels count as in the loss. Images of any kind count alike."""
         if not self.feature_weight:
             return
         names = list(views)
@@ -168,14 +169,14 @@ class ConsistentCopyPaste:
         output.weights["features"] = self.feature_weight
 
     def _entropy(
-        self, output: MethodOutput, pairs: Pairs, found: dict[str, NetworkOutput], weight: float, batch: Batch
+        self, output: MethodOutput, pairs: Pairs | None, found: dict[str, NetworkOutput], weight: float, batch: Batch
     ) -> None:
         """Adds the entropy of the student on the voxels of the unlabelled images."""
-        if "mixed" in found:
+        if pairs is not None:
             logits, inside = pairs.apart(found["mixed"].logits)[1], pairs.unlabelled.mask
         else:
             logits, inside = found["whole"].logits, unlabelled_part(batch).mask
-        activation: Activation = "sigmoid" if batch.targets.regions else "softmax"
+        activation: Activation = "sigmoid" if batch.targets.overlapping else "softmax"
         output.terms["entropy"] = entropy_loss(logits, inside, activation=activation)
         output.weights["entropy"] = weight * self.entropy_weight
 

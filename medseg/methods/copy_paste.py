@@ -76,8 +76,8 @@ class CopyPaste:
         found = forward_all(models.students[0], {"labelled": pairs.alone.image, "mixed": mixed.image})
         seen = {**pseudo.pictures(part), **mixed.pictures()}
         output = MethodOutput({}, {}, {"ramp": weight, **pseudo.shares(part.mask)}, seen)
+        overlapping = batch.targets.overlapping
         samples = len(pairs.alone.image) + len(mixed.image)
-        overlapping = bool(batch.targets.regions)
         for name, view in (("labelled", pairs.alone), ("mixed", mixed)):
             if name in found:
                 terms = loss_of(self.loss, found[name], view.label, view.mask, progress, view.annotated, overlapping)

@@ -66,7 +66,7 @@ class MeanTeacher:
         if weight == 0:
             return output
         part, teacher = unlabelled_part(batch), models.the_teacher()
-        overlapping = bool(batch.targets.regions)
+        overlapping = batch.targets.overlapping
         with torch.no_grad():
             target = teacher(part.weak)
             kept = part.mask

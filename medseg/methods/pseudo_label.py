@@ -49,8 +49,8 @@ class PseudoLabel:
     def losses(self, batch: Batch, models: Models, progress: Progress) -> MethodOutput:
         """The terms `labelled` and, once the ramp has begun, `unlabelled`.
 
-        The unlabelled term is scaled by the share of voxels kept: for the cross entropy this is the mean over all
-        voxels (FixMatch, eq. 4), so that a handful of confident voxels does not get the weight of a volume.
+        The unlabelled term is scaled by the batch's share of voxels kept, so that a handful of confident voxels does
+        not get the weight of a volume. Of one image the cross entropy is then a mean over all voxels (FixMatch, eq. 4).
         """
         output = supervised_output(self.loss, models.students[0], batch, progress)
         weight = self.ramp(progress)

@@ -33,11 +33,11 @@ def task_loss(loss: nn.Module, labels: _Labels, targets: Targets) -> DeepSupervi
 
     def voxels() -> list[int]:
         of_classes = labels.class_voxels
-        if not targets.regions:
+        if not targets.overlapping:
             return of_classes
         return [sum(of_classes[index] for index in region) for region in targets.regions]
 
     try:
-        return DeepSupervisionLoss(fit_to_task(loss, voxels, overlapping=bool(targets.regions)))
+        return DeepSupervisionLoss(fit_to_task(loss, voxels, overlapping=targets.overlapping))
     except ValueError as error:
         raise InputError(f"loss: {error}") from error

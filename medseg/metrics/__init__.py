@@ -1,0 +1,1 @@
+"""How it is judged: overlap, surfaces in mm, lesions and calibration; of a case and class, and of cases together."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -12,8 +13,7 @@ from medseg.metrics.bootstrap import mean_interval
 
 __all__ = ["PairedDifference", "holm", "paired_difference", "smallest_sample"]
 
-_POWER = 1.959964 + 0.841621  # normal quantiles of a two-sided 5 % test that finds a difference in four of five tries
-
+_POWER = NormalDist().inv_cdf(0.975) + NormalDist().inv_cdf(0.8)  # two-sided at 5 %, found in four of five tries
 _MOST_EXACT = 50  # cases
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from monai.networks.layers import Norm
 from torch import Tensor, nn
 
-__all__ = ["InstanceNorm"]
+__all__ = ["INSTANCE_NORM", "InstanceNorm"]
+
+INSTANCE_NORM = "CHANNELS_LAST_INSTANCE"
+"""The name by which MONAI's blocks know `InstanceNorm`."""
 
 
 class InstanceNorm(nn.InstanceNorm3d):
@@ -25,6 +29,9 @@ class InstanceNorm(nn.InstanceNorm3d):
             if not _is_quicker(input):
                 return super().forward(input)
             return _Normalised.apply(input, self.weight, self.bias, self.eps)
+
+
+Norm.add_factory_class(INSTANCE_NORM, InstanceNorm)
 
 
 def _is_quicker(x: Tensor) -> bool:

@@ -9,7 +9,7 @@ import torch
 from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetOutBlock, UnetResBlock, UnetUpBlock
 from torch import Tensor, nn
 
-from medseg.networks.norm import InstanceNorm
+from medseg.networks.norm import INSTANCE_NORM
 from medseg.plan import Plan
 
 __all__ = ["NetworkOutput", "UNet", "planned_unet", "students"]
@@ -35,7 +35,7 @@ class UNet(nn.Module):
 
     Args:
         in_channels: image channels.
-        out_channels: classes K, background included.
+        out_channels: K: classes, background included, or regions.
         filters: channels of each stage, full resolution first.
         strides: stride at the start of each stage, the first (1, 1, 1).
         kernels: convolution kernel of each stage.
@@ -59,7 +59,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         block = UnetResBlock if residual else UnetBasicBlock
-        norm = ("INSTANCE", {"affine": True})
+        norm = (INSTANCE_NORM, {"affine": True})
         widths = [in_channels, *filters]
         self.encoders = nn.ModuleList(
             block(3, widths[i], widths[i + 1], tuple(kernels[i]), tuple(strides[i]), norm) for i in range(len(filters))
@@ -72,9 +72,6 @@ class UNet(nn.Module):
         self.classifier = UnetOutBlock(3, filters[0], out_channels)
         self.heads = nn.ModuleList(UnetOutBlock(3, filters[i + 1], out_channels) for i in range(heads))
         self.apply(_initialise)
-        for module in self.modules():
-            if type(module) is nn.InstanceNorm3d:  # MONAI's blocks take no class of ours
-                module.__class__ = InstanceNorm
 
     def forward(self, image):  # type: ignore[no-untyped-def]
         # no annotation: TorchScript sees one Tensor, training returns a NetworkOutput

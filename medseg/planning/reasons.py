@@ -74,7 +74,7 @@ def _patch(plan: Plan, found: Fingerprint, limits: Limits, memory: float | None)
         return f"{share}, rounded up to multiples of {_product(plan.network.divisor())}: it fits whole"
     budget = f"{memory / 1e9:.3g} GB" if memory is not None else f"{limits.patch_voxels:,.0f} voxels (a CPU's budget)"
     return (
-        f"covers {', '.join(f'{c:.0%}' for c in covered)} of {share}: the longest axes gave way until it fitted into "
+        f"covers {', '.join(f'{c:.0%}' for c in covered)} of {share}: the axes gave way alike until it fitted into "
         f"{budget}; multiples of {_product(plan.network.divisor())}"
     )
 

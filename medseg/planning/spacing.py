@@ -13,9 +13,9 @@ _PERCENTILE = 10
 def target_spacing(spacings: np.ndarray, shapes: np.ndarray) -> tuple[np.ndarray, int | None]:
     """The median along each axis, and along the axis of a stack of slices less: the 10th percentile.
 
-    An axis is one whose median spacing is more than three times that of the others and along which volumes have less
-    than a third of the voxels. Its median would average the slices of the better scans away; those of the coarser ones
-    are interpolated (Isensee et al. 2021, supplement: low resolution axis). It stays the coarsest.
+    That is an axis whose median spacing is more than three times that of the others and along which volumes have less
+    than a third of the others' voxels. Its median would average the slices of the better scans away; those of the
+    coarser ones are interpolated (Isensee et al. 2021, supplement: low resolution axis). It stays the coarsest.
 
     Args:
         spacings: (N, 3) in mm.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from medseg.augment import GeometryAugment, apply_geometry
+from medseg.augment import GeometryAugment, apply_geometry, inverse
 
 ISOTROPIC = (1.0, 1.0, 1.0)
 spacings = st.tuples(*[st.floats(0.3, 6)] * 3)
@@ -115,6 +116,14 @@ def test_flips_are_mirrored_half_of_the_time() -> None:
         assert (diagonals[:, axis] == -1).float().mean() == pytest.approx(0.5, abs=0.08)
 
 
+@pytest.mark.parametrize(
+    "options", [{"scale": (0, 1)}, {"scale": (2, 1)}, {"share": 3}, {"bend": -1}, {"flip_axes": (3,)}]
+)
+def test_wrong_options(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(options))}.*, found"):
+        GeometryAugment(**options)
+
+
 def test_nothing_to_draw_is_the_identity() -> None:
     for augment in (GeometryAugment(share=0), GeometryAugment(rotation=0, scale=(1, 1))):
         assert torch.equal(augment.draw(0, 0, range(3), (0.7, 1, 3), "x"), torch.eye(3).expand(3, 3, 3))
@@ -194,6 +203,21 @@ def test_rotations_are_rotations_in_mm(spacing: tuple[float, ...], degrees: floa
         turned = apply_geometry(slope, ball, ball.bool(), matrix).image[0, 0].double().numpy()
         inner = np.linalg.norm(where, axis=-1) < 14
         assert np.allclose(turned[inner], (where @ (turn(axis, degrees).T @ normal))[inner], atol=1e-3)
+
+
+@pytest.mark.parametrize("spacing", [ISOTROPIC, (0.7, 1.5, 3.0)])
+def test_the_inverse_undoes_a_turn(spacing: tuple[float, ...]) -> None:
+    shape = tuple(int(40 // s) | 1 for s in spacing)
+    where = positions(shape, spacing)
+    image = torch.from_numpy(np.sin(where @ [0.2, 0.1, 0.15])).float()[None, None].expand(4, 1, *shape)
+    label = torch.from_numpy((np.abs(where) < 7).all(-1)).byte()[None, None].expand(4, 1, *shape)
+    matrices = GeometryAugment(flip_axes=(0, 1, 2), share=1.0).draw(0, 0, range(4), spacing, "x")
+    moved = apply_geometry(image, label, label >= 0, matrices)
+    back = apply_geometry(*moved, inverse(matrices))
+    inner = torch.from_numpy(np.linalg.norm(where, axis=-1) < 12)
+    assert (moved.image - image)[..., inner].abs().mean() > 0.1
+    assert (back.image - image)[..., inner].abs().max() < 0.1
+    assert 2 * (back.label & label).sum() / (back.label.sum() + label.sum()) > 0.9
 
 
 def test_zooming_in_enlarges() -> None:

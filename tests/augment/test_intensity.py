@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,6 +161,14 @@ def test_each_sample_and_channel_has_its_own_parameters() -> None:
         IntensityParameters(**{name: getattr(drawn, name)[:, :1] for name in FIELDS}, keys=drawn.keys),
     )
     assert torch.equal(first[:, 0], together[:, 0])
+
+
+@pytest.mark.parametrize(
+    "options", [{"gamma": (0, 1)}, {"gamma": (2, 1)}, {"contrast": (1, 0)}, {"blur": -1}, {"zoom": 0.5}, {"share": 2}]
+)
+def test_wrong_options(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"found IntensityAugment\("):
+        IntensityAugment(**options)
 
 
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 1.0, -3.5, 1e4]))

@@ -36,6 +36,8 @@ def test_shows_formula_parameters_and_advice(name: str) -> None:
     output = " ".join(_run(name).split())
     loss = describe(getattr(family, name))
     assert {"Formula", "Errors", "Choose it"} <= set(loss.sections)
+    if name not in ("CompoundLoss", "SampleRoutedLoss"):  # whose parts have sources
+        assert "Source" in loss.sections
     for text in [loss.summary, *loss.sections.values()]:
         assert text in output
     for parameter in loss.parameters:

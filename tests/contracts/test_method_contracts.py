@@ -288,6 +288,12 @@ class TestEveryMethodThatUsesUnlabelledImages:
         total.backward()
         assert not any(gradient.any() for student in models.students for gradient in gradients(student))
 
+    def test_it_tells_how_far_the_ramp_is_and_how_much_is_kept(self, name: str, small_plan: Build) -> None:
+        method, batch = make(name), batch_of()
+        found = method.losses(batch, models_of(method, plan_of(small_plan)), HALF).diagnostics
+        assert found["ramp"] == 1
+        assert 0 < found["kept_share"] <= 1
+
     def test_its_pseudo_label_is_what_a_label_would_be(self, name: str, small_plan: Build) -> None:
         """Of the form of a label, inside the volume, from the images alone, and not to be differentiated."""
         method, batch = make(name), batch_of(classes=3)

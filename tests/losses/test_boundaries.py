@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from medseg import losses
+from medseg.losses.boundary_band import window_max
 from medseg.losses.gradient import sobel
 from medseg.losses.laplacian_pyramid import blur_and_halve, double
 
@@ -23,6 +24,16 @@ def test_band_is_width_voxels_to_either_side(width: int) -> None:
     band = losses.boundary_band(slabs().float(), torch.ones(1, 1, 16, 16, 16), width)
     assert_close(band[0, 0, :, 0, 0].nonzero().flatten(), torch.arange(8 - width, 8 + width))
     assert_close(band.sum(), torch.tensor(2 * width * 256.0))
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_classes_and_samples_do_not_see_each_other(dims: int) -> None:
+    """Nor where a volume of one axis looks like an image without a batch."""
+    x = torch.zeros(2, 3, *[7] * dims)
+    x[0, 1].view(-1)[0] = 1
+    found = window_max(x, 1)
+    assert found[0, 1].sum() == 2**dims
+    assert found.sum() == 2**dims
 
 
 def test_band_knows_only_what_is_kept() -> None:

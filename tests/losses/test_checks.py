@@ -49,6 +49,7 @@ def test_shapes_and_dtypes(
         ("FeatureCosineLoss", {"along": "rows"}),
         ("ConsistencyLoss", {"measure": "l7"}),
         ("FocalLoss", {"gamma": -1.0}),
+        ("FocalTverskyLoss", {"gamma": 0.0}),
     ],
 )
 def test_options_are_checked_in_the_constructor(name: str, options: dict[str, Any]) -> None:

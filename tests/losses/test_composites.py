@@ -184,6 +184,16 @@ def test_samples_are_routed_by_their_target() -> None:
     assert list(losses.SampleRoutedLoss(hard, smooth)(logits, y, masked).terms) == ["hard.loss"]
 
 
+def test_samples_are_routed_alike_at_every_head() -> None:
+    """Averaged to a coarser grid the probabilities of a hard label are no longer 0 and 1."""
+    logits, target = volume(size=(16, 16, 16))
+    heads = [logits, logits[..., ::2, ::2, ::2]]
+    loss = losses.DeepSupervisionLoss(losses.SampleRoutedLoss(losses.DiceLoss(), losses.CrossEntropyLoss()))
+    found = loss(heads, soft(target))
+    assert list(found.terms) == ["hard.loss"]
+    assert_close(found.total, losses.DeepSupervisionLoss(losses.DiceLoss())(heads, soft(target)).total)
+
+
 def test_routed_defaults() -> None:
     axis = torch.arange(16.0)
     edge = torch.sigmoid(axis - 8).view(1, 1, 16, 1, 1).expand(1, 1, 16, 16, 16)

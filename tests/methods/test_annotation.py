@@ -39,6 +39,19 @@ def test_a_case_of_the_liver_teaches_only_the_liver(loss: torch.nn.Module) -> No
     torch.testing.assert_close(shares, inside, rtol=1e-3, atol=1e-3)  # all of it through their sum
 
 
+def test_label_smoothing_stays_within_what_is_spoken_of() -> None:
+    """Its gradient is that of background against liver, the smoothed target of the background that of all it stands
+    for; logits as a whole are not moved."""
+    x = logits()
+    target = (torch.rand(1, 1, *SHAPE[2:], generator=torch.Generator().manual_seed(1)) > 0.6).long()
+    one = x[:1]
+    (gradient,) = torch.autograd.grad(CrossEntropyLoss(label_smoothing=0.2)(only_annotated(one, LIVER[:1]), target), x)
+    two = torch.cat([one[:, [0, 2, 3]].logsumexp(1, keepdim=True), one[:, 1:2]], 1)
+    smoothed = 0.8 * torch.cat([target == 0, target == 1], 1) + 0.2 * torch.tensor([3 / 4, 1 / 4]).view(1, 2, 1, 1, 1)
+    (expected,) = torch.autograd.grad(CrossEntropyLoss()(two, smoothed), x)
+    torch.testing.assert_close(gradient, expected)
+
+
 def test_regions_that_were_not_looked_for_cost_nothing() -> None:
     x, target = logits(), torch.zeros(SHAPE)
     target[:, 1, :2] = 1

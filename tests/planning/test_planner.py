@@ -64,7 +64,7 @@ def test_slices_twice_as_thick_are_the_boundary() -> None:
 
 
 def test_a_short_axis_does_not_stop_convolutions_along_the_others() -> None:
-    """Six slices cannot be halved and stay fine, which once turned the other axes' kernels into 1."""
+    """Six slices cannot be halved and stay fine: they are no measure of how coarse the others may become."""
     _, strides, kernels = patch_and_topology((64, 64, 6), (1, 1, 1), 10**6, 4)
     assert strides == (KEEP, (2, 2, 1), (2, 2, 1), (2, 2, 1))
     assert kernels == (ALL,) * 4
