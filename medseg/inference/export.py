@@ -41,10 +41,10 @@ def export_bundle(run: Path, output: Path) -> tuple[Path, Path]:
     Raises:
         InputError: there is no model, or `output` exists or cannot be written.
     """
-    source, archive = model_folder(run), output.with_name(f"{output.name}.zip")
-    for path in (output, archive):
-        if path.exists():
-            raise InputError(f"{path}: exists already; choose another --output, or remove it")
+    source = model_folder(run)
+    _refuse_existing(output)
+    archive = output.with_name(f"{output.name}.zip")
+    _refuse_existing(archive)
     model = load_model(source)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -92,6 +92,11 @@ def model_metadata(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise InputError(f"{path}: exists already; choose another --output, or remove it")
+
+
 def _fill(folder: Path, source: Path, plan: Plan) -> None:
     template = bundle_folder()
     for name in ("configs", "models", "docs"):
@@ -102,7 +107,7 @@ def _fill(folder: Path, source: Path, plan: Plan) -> None:
         write_text(folder / "configs" / name, text.replace(_ROOT, "bundle_root: .\n"))
     write_text(folder / "configs" / "metadata.json", json.dumps(model_metadata(plan), indent=4) + "\n")
     for name in ("model.safetensors", "plan.yaml", "model_card.md"):
-        if (source / name).is_file():  # cards came later than models
+        if (source / name).is_file():  # a model may have no card
             shutil.copyfile(source / name, folder / "models" / name)
     shutil.copyfile(template / "LICENSE", folder / "LICENSE")
     card = source / "model_card.md"

@@ -53,6 +53,12 @@ def test_the_folder_and_the_zip_are_equal_and_whole(bundle: Path, tiny_run: Path
     for run, output in ((tiny_run, bundle), (tmp_path, tmp_path / "new")):
         with pytest.raises(InputError, match=r"exists already|no model there"):
             export_bundle(run, output)
+    with pytest.raises(InputError, match=r"^\.: exists already"):  # which has no name for a zip
+        export_bundle(tiny_run, Path())
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "ensemble.yaml").touch()
+    with pytest.raises(InputError, match="an ensemble of several models; name one of its members"):
+        export_bundle(tmp_path, tmp_path / "new")
 
 
 def test_monai_verifies_it(bundle: Path) -> None:
