@@ -28,7 +28,7 @@ def _runs(
     context: typer.Context,
     store: Annotated[str | None, typer.Option(metavar="URI", help="The MLflow store. Default: runs/mlruns.db.")] = None,
     experiment: Annotated[str | None, typer.Option(help="Only runs of this one.")] = None,
-    most: Annotated[int, typer.Option("--most", min=1, help="The newest so many.")] = 50,
+    most: Annotated[int, typer.Option("--most", min=1, help="How many of the newest.")] = 50,
 ) -> None:
     """List runs: status, method, loss, labels, Dice, time. Commands do more.
 

@@ -59,6 +59,7 @@ def suggest(
         raise InputError(f"{run}: has no unlabelled cases; all training cases of it have labels")
     if (output / "labels").exists():
         raise InputError(f"{output / 'labels'}: exists, and may hold corrections; choose another --output")
+    make_folder(output)  # known to be writable before the work
     where = pick_device(device)
     model = load_model(run / "model", where)
     inferer = PlannedInferer(model.plan, where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import tempfile
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 
 import medseg
-from medseg.errors import InputError
+from medseg.errors import InputError, first_line
 from medseg.files import write_text, writing
 from medseg.inference.model import load_model, model_folder
 from medseg.plan import Plan
@@ -51,7 +52,10 @@ def export_bundle(run: Path, output: Path) -> tuple[Path, Path]:
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=".") as temporary:
             made = Path(temporary) / output.name
             _fill(made, source, model.plan)
-            torch.save(model.network.state_dict(), made / "models" / "model.pt")
+            try:
+                torch.save(model.network.state_dict(), made / "models" / "model.pt")
+            except RuntimeError as error:  # what torch makes of a full disk
+                raise OSError(errno.ENOSPC, first_line(error)) from error
             with writing(archive) as packed:
                 _pack(made, packed)
             made.rename(output)
