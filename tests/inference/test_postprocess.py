@@ -126,7 +126,7 @@ def test_small_voxels_are_something(small_plan) -> None:  # type: ignore[no-unty
     labels = np.zeros((40, 40, 40), np.uint8)
     labels[5:35, 5:35, 5:35] = 1
     spacing = (0.01, 0.01, 0.01)
-    found = find_flags(labels, {1: 0.9}, Geometry(labels.shape, np.diag([*spacing, 1])), small_plan())
+    found = find_flags(labels, {1: 0.9}, Geometry((40, 40, 40), np.diag([*spacing, 1])), small_plan())
     assert found.classes["organ"].ml == pytest.approx(2.7e-5)
     assert found.flags == ()
     assert np.array_equal(clean(labels, {1: Cleaning(largest=True)}, spacing), labels)

@@ -69,7 +69,7 @@ def test_all_runs_of_a_large_store_are_found(monkeypatch: pytest.MonkeyPatch) ->
 
         def search_runs(self, _: Any, wanted: str, max_results: int, page_token: str | None) -> Any:
             begin = int(page_token or 0)
-            page = UserList(runs[begin : begin + max_results])
+            page: Any = UserList(runs[begin : begin + max_results])
             page.token = str(begin + max_results) if begin + max_results < len(runs) else None
             return page
 
