@@ -19,7 +19,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from medseg.data.case import load_case
-from medseg.data.geometry import Geometry
+from medseg.data.geometry import MOST_SHEAR, Geometry
 from medseg.data.itk import write_itk
 from medseg.data.nifti import write_nifti
 from medseg.data.volume import SUFFIXES, strip_suffix, write_segmentation
@@ -27,7 +27,7 @@ from medseg.engine.precision import Autocast, Precision, pick_device
 from medseg.errors import InputError
 from medseg.inference.findings import Findings, find_flags
 from medseg.inference.inferer import PlannedInferer
-from medseg.inference.inputs import find_cases
+from medseg.inference.inputs import one_case
 from medseg.inference.model import Model
 from medseg.inference.model import load_model as read_model
 from medseg.inference.reduce import PROBABILITY_STEP
@@ -140,14 +140,15 @@ class Segmenter:
         """Segments one volume.
 
         Args:
-            image: a file or the folder of a DICOM series; of a model with several channels a list of them; or a nibabel
-                image; or an array (X, Y, Z) or (C, X, Y, Z) with its `affine`.
+            image: a file or the folder of a DICOM series; of a model with several channels a list of them in the plan's
+                order (files `NAME_0000`, `NAME_0001`, ... in any); or a nibabel image in mm; or an array (X, Y, Z) or
+                (C, X, Y, Z) with its `affine`.
             affine: 4x4, from voxel indices of an array to RAS+ millimetres.
             probabilities, uncertainty: whether they are wanted.
 
         Raises:
-            InputError: a file cannot be read or does not fit the model, or an array is not finite, has no affine or
-                other axes.
+            InputError: a file cannot be read or does not fit the model, or an array is not finite, has no affine, a
+                singular or sheared one, or other axes.
         """
         source: Path | None = None
         if isinstance(image, str | os.PathLike) or _are_paths(image):
@@ -165,11 +166,9 @@ class Segmenter:
         return Segmentation(found.labels, geometry, classes, findings, values, found.uncertainty, source)
 
     def _read(self, paths: list[Path]) -> tuple[NDArray[np.float32], Geometry, Path]:
-        cases = find_cases(paths, len(self.plan.channels))
-        if len(cases) != 1:
-            raise InputError(f"{paths[0]}: {len(cases)} volumes, expected one; call predict for each of them")
-        raw, _, geometry = load_case(cases[0], self.plan.classes)
-        return raw, geometry, cases[0].images[0]
+        case = one_case(paths, len(self.plan.channels))
+        raw, _, geometry = load_case(case, self.plan.classes)
+        return raw, geometry, case.images[0]
 
     def _given(self, image: Any, affine: ArrayLike | None) -> tuple[NDArray[np.float32], Geometry]:
         if hasattr(image, "dataobj"):
@@ -184,6 +183,8 @@ class Segmenter:
         geometry = Geometry((array.shape[1], array.shape[2], array.shape[3]), np.asarray(affine, float))
         if geometry.is_singular:
             raise InputError("image: its affine is singular: the voxel axes do not span space")
+        if geometry.shear > MOST_SHEAR:
+            raise InputError(f"image: its voxel axes are sheared by {geometry.shear:.1f} degrees; resample it first")
         if not np.isfinite(array).all():
             raise InputError("image: voxels are NaN or infinite; replace them, for instance by the background's value")
         return array, geometry

@@ -16,9 +16,9 @@ from monai.bundle.config_item import ConfigComponent
 from monai.utils.module import locate
 
 from medseg.errors import InputError, close_to, last_words, nearest
-from medseg.share import bundle_folder
+from medseg.share import bundle_folder, overlay_folder, overlay_names
 
-__all__ = ["check_keys", "check_override", "checked_config", "overlay_names", "overlay_path"]
+__all__ = ["check_keys", "check_override", "checked_config", "overlay_path"]
 
 
 def checked_config(base: str) -> dict[str, Any]:
@@ -56,36 +56,35 @@ def check_keys(config: Mapping[str, Any], base: Mapping[str, Any]) -> None:
             raise InputError(f"config key '{key}': YAML reads {value} as a text; give it a point and a sign, like 1.0e-4")
 
 
-def overlay_names(folder: Path) -> list[str]:
-    """Names of the overlays in one folder of `configs/`."""
-    return sorted(path.stem for path in folder.glob("*.yaml"))
-
-
-def overlay_path(concern: str, name: str, configs: Path) -> Path:
+def overlay_path(concern: str, name: str) -> Path:
     """The overlay `configs/<concern>/<name>.yaml`.
 
     Raises:
         InputError: there is none; the nearest name and all names are given.
     """
-    known = overlay_names(configs / concern)
+    known = overlay_names(concern)
     if name not in known:
         raise InputError(f"unknown {concern} '{name}'{nearest(name, known)}; known: {', '.join(known)}")
-    return configs / concern / f"{name}.yaml"
+    return overlay_folder() / concern / f"{name}.yaml"
 
 
 def check_override(config: Mapping[str, Any], key: str) -> None:
-    """Checks that the parent of an override `a#b#c` exists, which MONAI reports as a bare KeyError.
+    """Checks that the parent of an override `a#b#c` exists and can hold it, which MONAI reports as a bare KeyError or
+    ValueError.
 
     Raises:
-        InputError: a part of the way is unknown; the nearest known one is named.
+        InputError: a part of the way is unknown, of which the nearest known one is named, or holds no keys.
     """
     node: Any = config
     where = ""
-    for part in key.replace("::", "#").split("#")[:-1]:
-        if not isinstance(node, Mapping) or part not in node:
-            known = list(node) if isinstance(node, Mapping) else []
-            raise InputError(f"config key '{key}' is unknown{_nearest_key(where, part, known)}")
-        node, where = node[part], f"{where}{part}#"
+    *parents, last = key.replace("::", "#").split("#")
+    for part in parents:
+        if isinstance(node, Mapping) and part not in node:
+            raise InputError(f"config key '{key}' is unknown{_nearest_key(where, part, list(node))}")
+        node, where = node[part] if isinstance(node, Mapping) else None, f"{where}{part}#"
+    in_list = isinstance(node, list) and last.isdecimal() and int(last) < len(node)
+    if not isinstance(node, Mapping) and not in_list:
+        raise InputError(f"config key '{key}' is unknown: '{'#'.join(parents)}' holds no keys")
 
 
 def _unknown(config: Any, base: Any, where: str) -> Iterator[tuple[str, str, list[str]]]:

@@ -6,7 +6,7 @@ import difflib
 import signal
 from collections.abc import Iterable, Sequence
 
-__all__ = ["InputError", "Interrupted", "close_to", "dead_worker", "last_words", "listed", "nearest"]
+__all__ = ["InputError", "Interrupted", "close_to", "dead_worker", "first_line", "last_words", "listed", "nearest"]
 
 
 class InputError(Exception):
@@ -58,6 +58,11 @@ def dead_worker(error: BaseException, receiving: bool = False) -> InputError | N
         f"a process that reads patches was ended from outside ({said}), perhaps for want of (shared) memory; use fewer "
         "(--set workers=1), or none (--set workers=0)"
     )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says that is not empty; of one that says nothing its kind."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -138,7 +138,7 @@ class SeenPlan(_Record):
 
 class Region(_Record):
     """A target that may overlap others: the union of label values. In a map of all regions, painted one over the other,
-    it has the value `painted`."""
+    it has the value `painted`, one of its own."""
 
     name: Name
     values: Annotated[tuple[LabelValue, ...], Field(min_length=1)]
@@ -185,6 +185,8 @@ class Plan(_Record):
             unknown = set(region.values) - set(self.classes) | {0} & set(region.values)
             if unknown:
                 raise ValueError(f"region {region.name} holds {sorted(unknown)}, which are no foreground classes")
+            if region.painted not in region.values:
+                raise ValueError(f"region {region.name} is painted with {region.painted}, which is none of its values")
         return self
 
     @property

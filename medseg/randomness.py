@@ -40,5 +40,5 @@ def torch_generator(
 
 
 def permutation(seed: int, lap: int, length: int, purpose: str) -> np.ndarray:
-    """The order in which `length` things are visited in lap `lap`."""
+    """The order in which `length` things are visited in lap `lap`: (length,) indices from 0."""
     return generator(seed, lap, 0, purpose).permutation(length)

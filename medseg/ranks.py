@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from medseg.errors import InputError
+from medseg.errors import InputError, first_line
 
 __all__ = [
     "all_or_none",
@@ -56,7 +56,7 @@ def join(device: str = "auto", patience: timedelta = _PATIENCE) -> int:
             # both: objects, flags and metrics are the CPU's
             dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=patience)
         except (RuntimeError, ValueError) as error:
-            what = str(error).splitlines()[0]
+            what = first_line(error)
             raise InputError(
                 f"the processes of this run cannot reach each other ({what}); see docs/clusters.md"
             ) from error

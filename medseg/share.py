@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["bundle_folder", "overlay_folder"]
+__all__ = ["bundle_folder", "overlay_folder", "overlay_names"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -17,6 +17,11 @@ def bundle_folder() -> Path:
 def overlay_folder() -> Path:
     """The folder of the overlays, `configs`, with one folder a concern."""
     return _share() / "configs"
+
+
+def overlay_names(concern: str) -> list[str]:
+    """The names of the overlays of one concern, such as "loss"."""
+    return sorted(path.stem for path in (overlay_folder() / concern).glob("*.yaml"))
 
 
 def _share() -> Path:

@@ -18,11 +18,13 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 METHODS = ("forwards", "medseg", "monai", "nnunet")
+WORKER = Path(__file__).with_name("bench_inference_method.py")
 
 
 def main() -> None:
@@ -48,15 +50,14 @@ def main() -> None:
                 found = {name: measure("medseg", job | {"skip_outside": name == "skipping"}, None)
                          for name in ("everywhere", "skipping")}  # fmt: skip
                 report(job, found, "everywhere")
-                changed = _read(found["everywhere"]["labels"]) != _read(found["skipping"]["labels"])
+                changed = np.load(found["everywhere"]["labels"]) != np.load(found["skipping"]["labels"])
                 print(f"labels changed: {changed.sum()} of {changed.size} voxels")
             else:
-                report(job, {m: repeated(m, job, options) for m in methods}, "forwards")
+                report(job, {m: repeated(m, job, options) for m in methods}, methods[0])
 
 
 def prepare(folder: Path, options: argparse.Namespace, classes: int) -> dict[str, Any]:
     """Writes volume and network, and what the processes need to know."""
-    import numpy as np
     import torch
 
     from medseg.data.preprocess import plan_grid, prepare_images
@@ -119,9 +120,7 @@ def repeated(method: str, job: dict[str, Any], options: argparse.Namespace) -> d
 def measure(method: str, job: dict[str, Any], nnunet_python: str | None) -> dict[str, Any]:
     """One method in a fresh process."""
     python = nnunet_python if method == "nnunet" and nnunet_python else sys.executable
-    done = subprocess.run(
-        [python, __file__, "--worker", method, json.dumps(job)], stdout=subprocess.PIPE, text=True, check=True
-    )
+    done = subprocess.run([python, str(WORKER), method, json.dumps(job)], stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -138,9 +137,7 @@ def report(job: dict[str, Any], found: dict[str, dict[str, Any]], base: str) -> 
 
 
 def linear(job: dict[str, Any]) -> None:
-    volume = _read(Path(job["folder"]) / "volume.npy")
-    import numpy as np
-
+    volume = np.load(Path(job["folder"]) / "volume.npy")
     print(f"\n{'voxels':>24}{'seconds':>10}{'us/voxel':>10}{'peak MB':>10}")
     for times in (1, 2, 4):
         longer = np.concatenate([volume] * times, axis=1)
@@ -150,133 +147,5 @@ def linear(job: dict[str, Any]) -> None:
         print(f"{size:>24}{run['seconds']:10.1f}{run['seconds'] / longer.size * 1e6:10.3f}{run['peak_mb']:10.0f}")
 
 
-def _read(path: str | Path) -> Any:
-    import numpy as np
-
-    return np.load(path)
-
-
-def worker(method: str, job: dict[str, Any]) -> None:
-    """Runs one method and prints seconds, peak memory and windows as JSON."""
-    import torch
-
-    volume = torch.from_numpy(_read(Path(job["folder"]) / "volume.npy"))
-    predict, count = {"forwards": forwards, "medseg": medseg, "monai": monai, "nnunet": nnunet}[method](job, volume)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=job["precision"] == "bf16"):
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        before = _status("VmRSS")
-        begin, cpu = time.perf_counter(), time.process_time()
-        labels = predict()
-        seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
-    peak = _status("VmHWM") - before
-    found = {"seconds": seconds, "cpu": cpu, "peak_mb": peak / 1e3, "windows": count[0]}
-    if labels is not None and method == "medseg":
-        import numpy as np
-
-        found["labels"] = str(Path(job["folder"]) / f"labels{int(job['skip_outside'])}.npy")
-        np.save(found["labels"], labels)
-    print(json.dumps(found))
-
-
-def _status(field: str) -> int:
-    """A field of this process's memory in kB. (ru_maxrss would begin with that of the process that started it.)"""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1])
-
-
-def _counted(network: Any) -> tuple[Any, list[int]]:
-    """The network, and how many windows it has seen."""
-    count = [0]
-    network.register_forward_pre_hook(lambda _, inputs: count.__setitem__(0, count[0] + len(inputs[0])))
-    return network, count
-
-
-def _network(job: dict[str, Any]) -> Any:
-    import torch
-
-    from medseg.networks import planned_unet
-    from medseg.plan import load_plan
-
-    network = planned_unet(load_plan(Path(job["folder"]) / "plan.yaml"), device="cpu").eval()
-    network.load_state_dict(torch.load(Path(job["folder"]) / "network.pt", weights_only=True))
-    return network
-
-
-def forwards(job: dict[str, Any], volume: Any) -> tuple[Any, list[int]]:
-    """The network on medseg's windows, its output thrown away."""
-    import itertools
-
-    import torch
-
-    from medseg.inference.windows import pad_with_edge, window_starts
-
-    network, count = _counted(_network(job))
-
-    def predict() -> None:
-        padded = pad_with_edge(volume, job["patch"])[0]
-        starts = [window_starts(n, p, job["overlap"]) for n, p in zip(padded.shape[1:], job["patch"], strict=True)]
-        corners = list(itertools.product(*starts))
-        for at in range(0, len(corners), job["batch"]):
-            network(torch.stack([
-                padded[(slice(None), *(slice(c, c + p) for c, p in zip(corner, job["patch"], strict=True)))]
-                for corner in corners[at : at + job["batch"]]
-            ]))  # fmt: skip
-
-    return predict, count
-
-
-def medseg(job: dict[str, Any], volume: Any) -> tuple[Any, list[int]]:
-    from medseg.inference.head import split
-    from medseg.inference.inferer import PlannedInferer
-    from medseg.inference.reduce import reduce_rows
-    from medseg.inference.resample import native_rows
-    from medseg.plan import load_plan
-
-    plan, count = load_plan(Path(job["folder"]) / "plan.yaml"), [0]
-    inferer = PlannedInferer(plan, skip_outside=job["skip_outside"])
-    parts, shape = split([_network(job)]), tuple(volume.shape[1:])
-
-    def predict() -> Any:
-        slabs = inferer.stream(volume, parts.body, lambda _, total: count.__setitem__(0, total))
-        return reduce_rows(native_rows(slabs, shape, shape, values=plan.outputs), shape, plan, parts.head).labels
-
-    return predict, count
-
-
-def monai(job: dict[str, Any], volume: Any) -> tuple[Any, list[int]]:
-    from monai.inferers import sliding_window_inference
-
-    network, count = _counted(_network(job))
-    options = {"overlap": job["overlap"], "mode": "gaussian", "sigma_scale": 0.125, "padding_mode": "replicate"}
-    predict = lambda: sliding_window_inference(volume[None], job["patch"], job["batch"], network, **options).argmax(1)  # noqa: E731
-    return predict, count
-
-
-def nnunet(job: dict[str, Any], volume: Any) -> tuple[Any, list[int]]:
-    from types import SimpleNamespace
-
-    import torch
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-
-    predictor = nnUNetPredictor(
-        tile_step_size=1 - job["overlap"], use_mirroring=False, perform_everything_on_device=False,
-        device=torch.device("cpu"), allow_tqdm=False,
-    )  # fmt: skip
-    network, count = torch.jit.load(Path(job["folder"]) / "network.ts"), [0]
-
-    class Network(torch.nn.Module):
-        def forward(self, x: Any) -> Any:
-            count[0] += len(x)
-            return network(x.contiguous(memory_format=torch.channels_last_3d))
-
-    predictor.network = Network()
-    predictor.configuration_manager = SimpleNamespace(patch_size=list(job["patch"]))
-    predictor.label_manager = SimpleNamespace(num_segmentation_heads=job["classes"])
-    return lambda: predictor.predict_sliding_window_return_logits(volume).argmax(0), count
-
-
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        worker(sys.argv[2], json.loads(sys.argv[3]))
-    else:
-        main()
+    main()

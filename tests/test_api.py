@@ -49,6 +49,29 @@ def test_file_image_and_array_are_the_same_volume(model: Any, tmp_path: Path) ->
         found.save(tmp_path / "own.png")
 
 
+def test_several_channels_come_in_the_plans_order_or_numbered(small_plan: Any, tmp_path: Path) -> None:
+    from medseg.inference import save_model
+    from medseg.networks import planned_unet
+
+    plan = small_plan(channels=[{"name": name, "normalisation": "zscore"} for name in ("T1", "T2")])
+    model = medseg.load_model(save_model(tmp_path / "m", planned_unet(plan, seed=2).state_dict(), plan), "cpu")
+    rng = np.random.default_rng(0)
+    for name, number in (("t1", "p_0000"), ("t2", "p_0001")):
+        nib.save(nib.Nifti1Image(rng.normal(size=(16, 16, 8)).astype(np.float32), np.eye(4)), tmp_path / f"{name}.nii")
+        (tmp_path / f"{number}.nii").symlink_to(f"{name}.nii")
+
+    def labels(*names: str) -> Any:
+        return model.predict([tmp_path / f"{name}.nii" for name in names]).labels
+
+    expected = labels("t1", "t2")
+    assert not np.array_equal(expected, labels("t2", "t1"))
+    assert np.array_equal(expected, labels("p_0001", "p_0000"))  # numbers say which is which
+    assert np.array_equal(expected, labels("p_0000", "t2"))
+    for names, said in ((("t1",), "case t1 has channel files"), (("t1", "t2", "p_0001"), "expects 2")):
+        with pytest.raises(InputError, match=said):
+            labels(*names)
+
+
 def test_regions_are_whole(small_plan: Any, tmp_path: Path) -> None:
     from medseg.inference import save_model
     from medseg.networks import planned_unet
@@ -70,6 +93,7 @@ def test_what_it_refuses(model: Any, tmp_path: Path) -> None:
         (np.ones((2, 4, 4, 4)), np.eye(4), r"expected \(X, Y, Z\) or \(1, X, Y, Z\)"),
         (ones * np.nan, np.eye(4), "NaN or infinite"),
         (ones, np.diag([1, 1, 0, 1]), "singular"),
+        (ones, np.array([[1, 0.5, 0, 0], *np.eye(4)[1:]]), "sheared by 26.6 degrees"),
         (ones, np.diag([1e9, 1e9, 1e9, 1]), "GiB"),
         (tmp_path / "nowhere.nii", None, "no such file"),
     ):

@@ -4,13 +4,18 @@ import signal
 
 import pytest
 
-from medseg.errors import InputError, Interrupted, dead_worker, last_words, nearest
+from medseg.errors import InputError, Interrupted, dead_worker, first_line, last_words, nearest
 
 
 def test_nearest() -> None:
     assert nearest("psuedo_label", ["supervised", "pseudo_label"]) == "; did you mean 'pseudo_label'?"
     assert nearest("zzz", ["supervised"]) == ""
     assert nearest("x", []) == ""
+
+
+def test_the_first_line_is_that_which_says_something() -> None:
+    assert first_line(OSError("\n  refused \nand more")) == "refused"
+    assert first_line(ConnectionError()) == "ConnectionError"
 
 
 def test_what_ends_a_command_is_found_behind_others() -> None:

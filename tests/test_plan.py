@@ -198,6 +198,18 @@ def test_postprocessing_and_what_was_seen_fit_the_plan(load: Load, raw: dict[str
     assert "seen has 9 intensities for" in refusal(load, raw | {"seen": seen})
 
 
+def test_regions_are_of_the_classes_and_painted_with_one_of_their_own(load: Load, raw: dict[str, Any]) -> None:
+    raw |= {"classes": {0: "background", 1: "edge", 2: "core"}}
+    region: dict[str, Any] = {"name": "whole", "values": [1, 2], "painted": 2}
+    assert load(raw | {"regions": [region]}).outputs == 1
+    for key, value, text in (
+        ("values", [1, 3], "region whole holds [3], which are no foreground classes"),
+        ("values", [0, 2], "region whole holds [0], which are no foreground classes"),
+        ("painted", 7, "region whole is painted with 7, which is none of its values"),
+    ):
+        assert text in refusal(load, raw | {"regions": [region | {key: value}]})
+
+
 def test_expressions_stay_strings(load: Load, raw: dict[str, Any], tmp_path: Path) -> None:
     evil = f"$open({str(tmp_path / 'made')!r}, 'w')"
     plan = load(raw | {"name": evil, "classes": {0: "_target_", 1: "%plan#name"}, "channels": [CT | {"name": "@x"}]})

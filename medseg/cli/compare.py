@@ -26,7 +26,7 @@ def compare(
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Of the experiment's runs those with this tag.")
     ] = None,
     store: Annotated[str | None, typer.Option(metavar="URI", help="The MLflow store. Default: runs/mlruns.db.")] = None,
-    measure: Annotated[str, typer.Option(help="The one that is tested.")] = "dice",
+    measure: Annotated[str, typer.Option(help="What is tested, such as dice, hd95_mm, surface_dice.")] = "dice",
     baseline: Annotated[
         str | None, typer.Option(help="The method, loss or group that others are compared with.")
     ] = None,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.errors import InputError
-from medseg.share import bundle_folder, overlay_folder
+from medseg.share import bundle_folder
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
@@ -24,7 +24,7 @@ def composed(overlays: Mapping[str, str | None], extra: Sequence[Path] = ()) -> 
     """
     from medseg.bundle import overlay_path
 
-    named = [overlay_path(concern, name, overlay_folder()) for concern, name in overlays.items() if name]
+    named = [overlay_path(concern, name) for concern, name in overlays.items() if name]
     for path in extra:
         check_yaml(path)
     return [str(path) for path in (bundle_folder() / "configs" / "train.yaml", *named, *extra)]

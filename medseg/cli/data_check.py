@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from medseg.data.findings import Findings
@@ -61,17 +62,16 @@ def check(
 
 def _print(found: Findings) -> None:
     console = Console()
-    table = Table(title=found.name, show_header=False, title_justify="left")
+    table = Table(title=Text(found.name), show_header=False, title_justify="left")
     for role, count in found.counts.items():
         table.add_row(f"{role} cases", str(count))
     table.add_row("channels", ", ".join(found.channels))
     table.add_row("classes", ", ".join(f"{v} {name}" for v, name in (found.classes or {}).items()) or "not found")
-    for what, unit in (("shape", "voxels"), ("spacing", "mm")):
-        limits = found.range_of("shape" if what == "shape" else "spacing")
+    for name, limits in (("shape (voxels)", found.range_of("shape")), ("spacing (mm)", found.range_of("spacing"))):
         if limits:
             low, high = (" x ".join(f"{value:.4g}" for value in row) for row in limits)
-            table.add_row(f"{what} ({unit})", low if low == high else f"{low} to {high}")
-    console.print(table)
+            table.add_row(name, low if low == high else f"{low} to {high}")
+    console.print(table, markup=False)
     for finding in sorted(found.findings, key=lambda finding: finding.severity != "error"):
         console.print(f"{finding.severity}: {finding.text}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"{found.errors} errors, {found.warnings} warnings in {len(found.cases)} cases", highlight=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from medseg.errors import InputError
 
@@ -65,7 +66,8 @@ def evaluate(
     ]
     if split is None:
         if again or data is not None:
-            raise InputError(f"{'--again' if again else '--data'}: only with --split test, as in: medseg evaluate RUN")
+            option = "--again" if again else "--data"
+            raise InputError(f"{option}: only with --split, as in: medseg evaluate RUN --split test")
         if reference is None:
             raise InputError(f"{prediction}: nothing to judge it against; give REF, or --split test where it is a run")
         found, notes = _files(prediction, reference, classes, tolerance, [path for _, path in targets])
@@ -73,7 +75,9 @@ def evaluate(
     else:
         if reference is not None:
             raise InputError(f"{reference}: --split takes the run's own references; leave out REF")
-        found, notes = _run(prediction, split, again, data, device, tolerance)
+        if classes is not None:
+            raise InputError(f"--classes {classes}: --split judges the run's own classes; leave it out")
+        found, notes = _run(prediction, split, again, data, device, tolerance, [path for _, path in targets])
         title = f"{prediction}: {split}"
     _show(found, title, targets)
     for note in notes:
@@ -105,16 +109,19 @@ def _files(
 
 
 def _run(
-    run: Path, split: str, again: bool, data: Path | None, device: str, tolerance: float
+    run: Path, split: str, again: bool, data: Path | None, device: str, tolerance: float, targets: Sequence[Path]
 ) -> tuple[Evaluation, list[str]]:
     from medseg.data.description import IGNORE_NAME
     from medseg.engine import judge_split, pick_device
     from medseg.engine.judgement import is_folds, judged_runs
+    from medseg.files import make_folder
     from medseg.metrics.report import summarise
     from medseg.report.evaluation import Evaluation
 
-    found = judge_split(run, split, tolerance_mm=tolerance, again=again, device=pick_device(device), data=data)
     run_file = judged_runs(run)[0]
+    for target in targets:
+        make_folder(target.parent)  # known to be writable before test cases are judged, which is on record
+    found = judge_split(run, split, tolerance_mm=tolerance, again=again, device=pick_device(device), data=data)
     summary = summarise(found.results, intervals=True)
     classes = {value: name for value, name in run_file.classes.items() if value and name != IGNORE_NAME}
     evaluation = Evaluation((), classes, found.results, summary, (), found.tolerance_mm)
@@ -152,15 +159,13 @@ def _noted(tracking: Mapping[str, str], times: str, scores: Mapping[str, float],
 
 
 def _show(found: Evaluation, title: str, targets: Sequence[tuple[str, Path]]) -> None:
-    from medseg.files import make_folder
     from medseg.report.evaluation import write_csv, write_json
     from medseg.report.tables import cases_table, measures_table, metrics_table, worst_cases
 
     for suffix, target in targets:
-        make_folder(target.parent)
         (write_json if suffix == "json" else write_csv)(target, found)
     console = Console()
-    console.print(cases_table(title, found.results))
+    console.print(cases_table(escape(title), found.results))
     console.print(metrics_table("Summary", found.summary))
     console.print(measures_table(f"All measures; surface Dice at {found.tolerance_mm:g} mm", found.summary))
     for line in worst_cases(found.results):

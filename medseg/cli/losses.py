@@ -10,7 +10,7 @@ from rich.text import Text
 
 from medseg.cli.described import print_description, print_lines
 from medseg.errors import InputError, nearest
-from medseg.share import overlay_folder
+from medseg.share import overlay_folder, overlay_names
 
 __all__ = ["losses"]
 
@@ -52,8 +52,11 @@ def _classes() -> dict[str, type]:
 
 def _overlays() -> dict[str, str]:
     """The comments of the overlays by their names."""
-    files = sorted((overlay_folder() / "loss").glob("*.yaml"))
-    return {file.stem: file.read_text(encoding="utf-8").splitlines()[0].lstrip("# ") for file in files}
+    return {name: _overlay(name).splitlines()[0].lstrip("# ") for name in overlay_names("loss")}
+
+
+def _overlay(name: str) -> str:
+    return (overlay_folder() / "loss" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def _known(name: str) -> str:
@@ -84,7 +87,7 @@ def _show_overlay(console: Console, name: str) -> None:
     from medseg import losses as family
     from medseg.losses.describe import describe
 
-    text = (overlay_folder() / "loss" / f"{name}.yaml").read_text(encoding="utf-8")
+    text = _overlay(name)
     console.print(Text(text.rstrip()))
     target = yaml.safe_load(text)["loss"]["_target_"].rpartition(".")[2]
     console.print()

@@ -14,7 +14,7 @@ from rich.text import Text
 from medseg.cli.composition import assignment, budget_of_labels, composed, parsed
 from medseg.cli.described import print_description
 from medseg.errors import InputError, nearest
-from medseg.share import overlay_folder
+from medseg.share import overlay_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +61,7 @@ def methods(
         console.print(Text(f"\nTrain with it: medseg train --method {name}; its numbers: configs/method/{name}.yaml"))
         return
     _draw(name, _overrides(data, labelled, model, seed, steps, override or ()), model, steps, output)
-    console.print(f"{output}: one step of {name}", highlight=False, soft_wrap=True)
+    console.print(f"{output}: one step of {name}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _classes() -> dict[str, type]:
@@ -71,7 +71,7 @@ def _classes() -> dict[str, type]:
 
     order = ("supervised", "mean_teacher", "pseudo_label", "cross_pseudo", "copy_paste", "consistent_copy_paste")
     found = {short_name(member): getattr(family, member) for member in family.__all__}
-    named = {path.stem for path in (overlay_folder() / "method").glob("*.yaml")} & set(found)
+    named = set(overlay_names("method")) & set(found)
     return {name: found[name] for name in sorted(named, key=lambda n: (order.index(n) if n in order else 99, n))}
 
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from medseg.cli.composition import assignment, budget_of_labels, composed, parsed
+from medseg.share import overlay_names
 
 if TYPE_CHECKING:
     from medseg.plan import Plan
@@ -33,7 +35,7 @@ def plan(
         str | None,
         typer.Option(help="The largest plan that trains in so much. Default: 8GB on a GPU, a small one on a CPU."),
     ] = None,
-    network: Annotated[str | None, typer.Option(help="small, large or plain, as in training.")] = None,
+    network: Annotated[str | None, typer.Option(help=f"As in training: {', '.join(overlay_names('network'))}.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1: where it is to be trained.")] = None,
     seed: Annotated[int, typer.Option(help="Of drawn budgets, splits and voxels, as in training.")] = 0,
     override: Annotated[
@@ -72,7 +74,7 @@ def plan(
     made: Plan = parsed(composed({"network": network}), overrides).get_parsed_content("plan")
     if output is not None:
         save_plan(made, output)
-    table = Table(title=f"Plan for {made.name}", title_justify="left")
+    table = Table(title=Text(f"Plan for {made.name}"), title_justify="left")
     for column in ("field", "value", "why"):
         table.add_column(column, overflow="fold")
     for row in rows(made):

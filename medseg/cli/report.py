@@ -15,7 +15,7 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: RUN/report.html.")] = None,
     worst: Annotated[int, typer.Option(min=0, help="Cases with the lowest Dice in the slice viewer.")] = 4,
-    best: Annotated[int, typer.Option(min=0, help="And with the highest.")] = 2,
+    best: Annotated[int, typer.Option(min=0, help="Cases with the highest Dice there.")] = 2,
     viewer: Annotated[bool, typer.Option("--viewer/--no-viewer", help="With the slices of these cases.")] = True,
 ) -> None:
     """Write a run as one web page: results, curves, slices, settings.

@@ -20,7 +20,6 @@ __all__ = ["app"]
 
 app = typer.Typer(help="List runs, and look after what MLflow knows of them.")
 
-
 _STATUS = {"FINISHED": "ended", "SCHEDULED": "waits"}
 
 
@@ -29,7 +28,7 @@ def _runs(
     context: typer.Context,
     store: Annotated[str | None, typer.Option(metavar="URI", help="The MLflow store. Default: runs/mlruns.db.")] = None,
     experiment: Annotated[str | None, typer.Option(help="Only runs of this one.")] = None,
-    most: Annotated[int, typer.Option("--most", min=1, help="The newest so many.")] = 50,
+    most: Annotated[int, typer.Option("--most", min=1, help="How many of the newest.")] = 50,
 ) -> None:
     """List runs: status, method, loss, labels, Dice, time. Commands do more.
 
@@ -48,7 +47,7 @@ def _runs(
     if not found:
         console.print(f"{uri}: no runs yet", markup=False, highlight=False, soft_wrap=True)
         return
-    caption = f"{uri}; Dice and HD95 (mm): validation, checkpoint last"
+    caption = Text(f"{uri}; Dice and HD95 (mm): validation, checkpoint last")
     table = Table(box=SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
     for name in ("id", "name", "status", "method", "loss", "labels", "seed", "Dice", "HD95", "min."):
         text = name in ("name", "method", "loss")
@@ -79,8 +78,8 @@ def show(
     (run,) = list_runs(uri, ids=[run_id])
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.start))
     took = "" if math.isnan(run.seconds) else f", {run.seconds / 60:.1f} minutes"
-    lines = [f"{run.name} ({run.id})", f"{run.status.lower()}, began {began}{took}", f"experiment {run.experiment}"]
-    lines += [f"files: {run.artifacts}"]
+    lines = [f"{run.name} ({run.id})", f"{run.status.lower()}, began {began}{took}", f"experiment {run.experiment}",
+             f"files: {run.artifacts}"]  # fmt: skip
     own = {key: value for key, value in run.params.items() if not key.startswith("config.")}
     for title, values in (("settings and versions", own), ("tags", run.tags)):
         lines += ["", f"{title}:", *(f"  {key}: {value}" for key, value in sorted(values.items()))]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from medseg.errors import InputError
 
@@ -58,6 +59,7 @@ def suggest(
         raise InputError(f"{run}: has no unlabelled cases; all training cases of it have labels")
     if (output / "labels").exists():
         raise InputError(f"{output / 'labels'}: exists, and may hold corrections; choose another --output")
+    make_folder(output)  # known to be writable before the work
     where = pick_device(device)
     model = load_model(run / "model", where)
     inferer = PlannedInferer(model.plan, where)
@@ -117,12 +119,13 @@ def _show(ranking: list[Suggestion], count: int, folder: Path) -> None:
     for column in ("rank", "case", "uncertainty", "disagreement", "novelty"):
         table.add_column(column, justify="left" if column == "case" else "right")
     for rank, s in enumerate(ranking[: max(count, 10)], 1):
-        table.add_row(str(rank), s.name, f"{s.uncertainty:.3f}", f"{s.disagreement:.3f}", f"{s.novelty:.3f}")
+        table.add_row(str(rank), Text(s.name), f"{s.uncertainty:.3f}", f"{s.disagreement:.3f}", f"{s.novelty:.3f}")
     console = Console()
     console.print(table)
     console.print(
         f"Pseudo-labels of the first {min(count, len(ranking))}: {folder}\n"
         f"Correct them, delete those that you did not correct, and train with: --corrected {folder}",
+        markup=False,
         highlight=False,
         soft_wrap=True,
     )

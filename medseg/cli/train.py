@@ -18,9 +18,13 @@ from medseg.cli.composition import assignment, budget_of_labels, check_yaml, com
 from medseg.cli.folds import data_folder, launch_fold, train_folds
 from medseg.cli.processes import inside, launch
 from medseg.errors import InputError
-from medseg.share import bundle_folder
+from medseg.share import bundle_folder, overlay_names
 
 __all__ = ["train"]
+
+
+def _listed(concern: str) -> str:
+    return ", ".join(overlay_names(concern))
 
 
 def train(
@@ -34,11 +38,11 @@ def train(
     labelled: Annotated[
         str | None, typer.Option(metavar="N|all", help="Training cases whose labels may be read. Default: all.")
     ] = None,
-    method: Annotated[str | None, typer.Option(help="configs/method/NAME. Default: pseudo_label.")] = None,
-    loss: Annotated[str | None, typer.Option(help="configs/loss/NAME. Default: dice_ce.")] = None,
-    network: Annotated[str | None, typer.Option(help="configs/network/NAME.")] = None,
-    task: Annotated[str | None, typer.Option(help="configs/task/NAME.")] = None,
-    runtime: Annotated[str | None, typer.Option(help="configs/runtime/NAME.")] = None,
+    method: Annotated[str | None, typer.Option(help="See `medseg methods`. Default: pseudo_label.")] = None,
+    loss: Annotated[str | None, typer.Option(help="See `medseg losses`. Default: dice_ce.")] = None,
+    network: Annotated[str | None, typer.Option(help=f"Another size or kind than usual: {_listed('network')}.")] = None,
+    task: Annotated[str | None, typer.Option(help=f"A data set that is known: {_listed('task')}.")] = None,
+    runtime: Annotated[str | None, typer.Option(help=f"How it is run: {_listed('runtime')}.")] = None,
     steps: Annotated[int | None, typer.Option(help="The budget in optimiser steps: repeats exactly.")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="The budget in minutes. Default: 3, a first look.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that is drawn. Default: 0.")] = None,

@@ -71,7 +71,7 @@ def tune_postprocessing(
             scores[value].append(dice_of_candidates(labels, item.reference, value, item.geometry.spacing))
     chosen = choose(scores)
     console = Console()
-    console.print(_table(f"Post-processing on {len(cases)} validation cases", plan.classes, chosen))
+    console.print(_table(f"Post-processing on {len(cases)} validation cases", plan.classes, chosen), markup=False)
     rules = {value: kept.rule for value, (kept, _) in chosen.items() if kept}
     if not dry_run:
         file = run / "model" / "plan.yaml"

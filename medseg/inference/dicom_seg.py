@@ -60,7 +60,7 @@ def write_dicom_seg(
     path: Path, labels: NDArray[Any], series: Path, parts: Sequence[tuple[str, tuple[int, ...]]]
 ) -> None:
     """Writes a binary segmentation with one segment a class or region that occurs, referring to every slice of
-    `series`. Segments overlap where regions do.
+    `series`; where none occurs, the first one's, which is empty. Segments overlap where regions do.
 
     Args:
         path: of the file.

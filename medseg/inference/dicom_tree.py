@@ -14,9 +14,10 @@ import SimpleITK as sitk
 
 from medseg.data.dicom import series_description
 
-__all__ = ["safe_name", "series_of"]
+__all__ = ["safe_name", "series_of", "source"]
 
 _LONGEST = 100  # of the 255 bytes that file systems allow
+_sources: dict[Path, Path] = {}  # of temporary folders
 
 
 def series_of(folder: Path) -> dict[str, Path]:
@@ -35,10 +36,16 @@ def series_of(folder: Path) -> dict[str, Path]:
         while name in found:
             name = f"{name}_{number}"
         place = Path(tempfile.mkdtemp(dir=_staging(), prefix=f"{name}_"))
+        _sources[place] = folder
         for i, file in enumerate(files):
             (place / f"{i:05d}_{file.name}").symlink_to(file.resolve())
         found[name] = place
     return found
+
+
+def source(path: Path) -> Path:
+    """The folder that a temporary one of `series_of` stands for; another path is its own source."""
+    return _sources.get(path, path)
 
 
 def safe_name(text: str) -> str:

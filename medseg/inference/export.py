@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import tempfile
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 
 import medseg
-from medseg.errors import InputError
+from medseg.errors import InputError, first_line
 from medseg.files import write_text, writing
 from medseg.inference.model import load_model, model_folder
 from medseg.plan import Plan
@@ -41,17 +42,20 @@ def export_bundle(run: Path, output: Path) -> tuple[Path, Path]:
     Raises:
         InputError: there is no model, or `output` exists or cannot be written.
     """
-    source, archive = model_folder(run), output.with_name(f"{output.name}.zip")
-    for path in (output, archive):
-        if path.exists():
-            raise InputError(f"{path}: exists already; choose another --output, or remove it")
+    source = model_folder(run)
+    _refuse_existing(output)
+    archive = output.with_name(f"{output.name}.zip")
+    _refuse_existing(archive)
     model = load_model(source)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=".") as temporary:
             made = Path(temporary) / output.name
             _fill(made, source, model.plan)
-            torch.save(model.network.state_dict(), made / "models" / "model.pt")
+            try:
+                torch.save(model.network.state_dict(), made / "models" / "model.pt")
+            except RuntimeError as error:  # what torch makes of a full disk
+                raise OSError(errno.ENOSPC, first_line(error)) from error
             with writing(archive) as packed:
                 _pack(made, packed)
             made.rename(output)
@@ -92,6 +96,11 @@ def model_metadata(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise InputError(f"{path}: exists already; choose another --output, or remove it")
+
+
 def _fill(folder: Path, source: Path, plan: Plan) -> None:
     template = bundle_folder()
     for name in ("configs", "models", "docs"):
@@ -102,7 +111,7 @@ def _fill(folder: Path, source: Path, plan: Plan) -> None:
         write_text(folder / "configs" / name, text.replace(_ROOT, "bundle_root: .\n"))
     write_text(folder / "configs" / "metadata.json", json.dumps(model_metadata(plan), indent=4) + "\n")
     for name in ("model.safetensors", "plan.yaml", "model_card.md"):
-        if (source / name).is_file():  # cards came later than models
+        if (source / name).is_file():  # a model may have no card
             shutil.copyfile(source / name, folder / "models" / name)
     shutil.copyfile(template / "LICENSE", folder / "LICENSE")
     card = source / "model_card.md"

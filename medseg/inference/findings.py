@@ -86,7 +86,7 @@ def find_flags(
         share = float(own.max() / voxels) if voxels else None
         sure = _confidence(labels, values, confidence) if voxels else None
         classes[name] = ClassFound(
-            value, values, round(voxels * voxel_ml, 4), len(own), None if share is None else round(share, 4),
+            value, values, float(f"{voxels * voxel_ml:.6g}"), len(own), None if share is None else round(share, 4),
             None if sure is None else round(sure, 4),
         )  # fmt: skip
         if share is not None and len(own) > _MANY and share < _MAIN_SHARE:
@@ -95,7 +95,7 @@ def find_flags(
             flags.append(Flag("border", f"{name}: touches the border of the volume, where it may be cut"))
         if sure is not None and sure < _SURE:
             flags.append(Flag("confidence", f"{name}: mean probability {sure:.2f}, expected at least {_SURE}"))
-    if not any(found.ml for found in classes.values()):
+    if not any(found.components for found in classes.values()):
         flags.append(Flag("empty", "nothing was found in this volume"))
     return Findings(classes, tuple(flags))
 

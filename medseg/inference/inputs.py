@@ -15,7 +15,7 @@ from medseg.data.volume import SUFFIXES, is_volume, strip_suffix
 from medseg.errors import InputError
 from medseg.inference.dicom_tree import safe_name, series_of
 
-__all__ = ["Found", "find_cases", "find_inputs"]
+__all__ = ["Found", "find_cases", "find_inputs", "one_case"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,23 @@ def find_cases(inputs: Sequence[Path], channels: int) -> list[Case]:
     return found.cases
 
 
+def one_case(paths: Sequence[Path], channels: int) -> Case:
+    """The case that `paths` are: of one channel a file or the folder of a DICOM series; of several channels their files
+    or folders in the plan's order, or in any order where they are called `NAME_0000`, `NAME_0001` and so on, or one
+    file that holds them all.
+
+    Raises:
+        InputError: as `find_cases`, or they are several cases.
+    """
+    named = sorted(_name_and_channel(strip_suffix(path.name)) for path in paths)
+    if len(paths) == channels > 1 and named != [(named[0][0], i) for i in range(channels)]:
+        return Case(strip_suffix(paths[0].name), tuple(paths), None)
+    cases = find_cases(paths, channels)
+    if len(cases) != 1:
+        raise InputError(f"{paths[0]}: {len(cases)} volumes, expected one; predict them one by one")
+    return cases[0]
+
+
 def find_inputs(inputs: Sequence[Path], channels: int) -> Found:
     """Cases from files and folders, in the order given, a folder's by name.
 
@@ -46,11 +63,11 @@ def find_inputs(inputs: Sequence[Path], channels: int) -> Found:
     of a case are `NAME_0000`, `NAME_0001` and so on, or one file that holds them all along a fourth axis, which is a
     case whatever number its name ends with. With one channel `_0000` is dropped from a name where no other input would
     be called `NAME` or `NAME_` and four digits: then these are the numbers of cases.
-    Links that lead out of a folder are not followed, but named among the problems, as are cases that lack channels, and
-    files whose case has the name of an earlier one.
+    Links that lead out of a folder are not followed, but named among the problems, as are folders below it that cannot
+    be read, cases that lack channels, and files whose case has the name of an earlier one.
 
     Raises:
-        InputError: an input is missing or no volume, or a folder holds none.
+        InputError: an input is missing, no volume or a folder that cannot be read, or a folder holds none.
     """
     problems: dict[str, str] = {}
     files = [entry for given in inputs for entry in _files(Path(given), problems)]
@@ -91,7 +108,11 @@ def _files(path: Path, problems: dict[str, str]) -> list[tuple[str, Path]]:
     """Names and files, or folders of DICOM series."""
     before = len(problems)
     if path.is_dir():
-        found = [(strip_suffix(f.name), f) for f in sorted(path.iterdir()) if is_volume(f) and f.is_file()]
+        try:
+            inside = sorted(path.iterdir())
+        except OSError as error:
+            raise InputError(_closed(path, error)) from error
+        found = [(strip_suffix(f.name), f) for f in inside if is_volume(f) and f.is_file()]
         found = [entry for entry in found if _inside(entry[1], path, problems)]
         found = found or list(_series(path, problems))
         if not found and len(problems) == before:
@@ -107,7 +128,10 @@ def _files(path: Path, problems: dict[str, str]) -> list[tuple[str, Path]]:
 
 
 def _series(root: Path, problems: dict[str, str]) -> Iterator[tuple[str, Path]]:
-    for folder, below, files in os.walk(root):  # does not follow links to folders
+    def closed(error: OSError) -> None:
+        problems[str(error.filename)] = _closed(Path(error.filename), error)
+
+    for folder, below, files in os.walk(root, onerror=closed):  # does not follow links to folders
         below.sort()
         here = Path(folder)
         for name in sorted(below):
@@ -118,6 +142,10 @@ def _series(root: Path, problems: dict[str, str]) -> Iterator[tuple[str, Path]]:
         for name, series in series_of(here).items() if files else ():
             parts = [*here.relative_to(root).parts, *([name] if name else [])]
             yield safe_name("_".join(parts) or here.resolve().name) or "series", series
+
+
+def _closed(folder: Path, error: OSError) -> str:
+    return f"{folder}: a folder that cannot be read ({error.strerror}); check its permissions"
 
 
 def _inside(path: Path, root: Path, problems: dict[str, str]) -> bool:

@@ -45,7 +45,7 @@ class Model:
 
     network: nn.Module
     plan: Plan
-    digest: str = ""
+    digest: str
 
     @property
     def networks(self) -> tuple[UNet, ...]:
@@ -79,13 +79,12 @@ def load_model(folder: str | os.PathLike[str], device: torch.device | str = "cpu
         InputError: the folder or one of its files is missing, is no safetensors file, the tensors are not those
             of the plan's network, or members are elsewhere or disagree.
     """
-    folder = Path(folder)
-    for place in (folder, folder / "model"):
+    for place in (Path(folder), Path(folder) / "model"):
         if (place / "model.safetensors").is_file():
             break
         if (place / "ensemble.yaml").is_file():
             return _ensemble(place, device)
-    folder = model_folder(folder)
+    folder = model_folder(Path(folder))
     file = folder / "model.safetensors"
     plan = load_plan(folder / "plan.yaml")
     # what the first stage takes and gives
@@ -109,11 +108,13 @@ def model_folder(path: Path) -> Path:
     """The folder of a model's files: `path` itself, or `path/model` where that is a run's.
 
     Raises:
-        InputError: neither has weights.
+        InputError: neither has weights, or it is an ensemble.
     """
     for folder in (path, path / "model"):
         if (folder / "model.safetensors").is_file():
             return folder
+        if (folder / "ensemble.yaml").is_file():
+            raise InputError(f"{folder}: an ensemble of several models; name one of its members, such as fold_0/model")
     raise InputError(
         f"{path}: no model there; expected the folder of a run, or one with model.safetensors and plan.yaml"
     )

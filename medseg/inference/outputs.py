@@ -20,6 +20,7 @@ from medseg.data.geometry import Geometry
 from medseg.data.volume import suffix_of, write_segmentation
 from medseg.errors import InputError
 from medseg.files import write_text, writing
+from medseg.inference.dicom_tree import source
 from medseg.inference.findings import Findings
 from medseg.inference.reduce import PROBABILITY_STEP
 from medseg.inference.volumes import Prediction, VolumeItem
@@ -73,8 +74,7 @@ class Outputs:
             InputError: without `overwrite`, there is a file that is not of this model, input and settings; in any case,
                 a `NAME.json` that is no record; the input cannot be read.
         """
-        path = self._record(case.name)
-        said = self._said(path)
+        said = _said(self._record(case.name))
         if overwrite:
             return True
         there = [file for file in self.files(case) if file.exists()]
@@ -95,11 +95,11 @@ class Outputs:
             InputError: a file cannot be written.
         """
         path = self._record(case.name)
-        self._said(path)
+        _said(path)
         record = {
             "case": case.name,
             "finished": False,
-            "images": [str(path) for path in case.images],
+            "images": [str(source(image)) for image in case.images],
             "segmentation": self.segmentation(case).name,
             "model": self.model,
             "settings": list(self.settings),
@@ -121,21 +121,22 @@ class Outputs:
     def _record(self, name: str) -> Path:
         return self.folder / f"{name}.json"
 
-    def _said(self, path: Path) -> dict[str, Any]:
-        """What the record says, empty where there is none. Another file of that name is never replaced: it may be
-        what describes the image."""
-        try:
-            said = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError):
-            said = None
-        if not isinstance(said, dict) or not {"model", "settings", "input"} <= said.keys():
-            raise InputError(f"{path}: exists, and is no record of a prediction; choose another --output")
-        return said
-
     def _beside(self, name: str, what: str) -> Path:
         return self.folder / f"{name}_{what}.nii.gz"
+
+
+def _said(path: Path) -> dict[str, Any]:
+    """What a record says, empty where there is none. Another file of that name is never replaced: it may be what
+    describes the image."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        said = None
+    if not isinstance(said, dict) or not {"model", "settings", "input"} <= said.keys():
+        raise InputError(f"{path}: exists, and is no record of a prediction; choose another --output")
+    return said
 
 
 def _digest(case: Case) -> str:

@@ -44,7 +44,7 @@ def cleaned_mask(mask: NDArray[np.bool_], rule: Cleaning, spacing: Sequence[floa
         components, n = cc3d.connected_components(mask, connectivity=26, return_N=True)
         sizes = np.bincount(components.ravel(), minlength=n + 1)
         sizes[0] = 0
-        kept = sizes * (math.prod(spacing) / 1000) >= max(rule.minimum_ml, 1e-12)
+        kept = (sizes > 0) & (sizes * (math.prod(spacing) / 1000) >= rule.minimum_ml)
         if rule.largest:
             kept &= np.arange(len(sizes)) == int(sizes.argmax())
         mask = kept[components]

@@ -13,7 +13,7 @@ from monai.transforms import MapTransform
 
 from medseg.data.case import load_case
 from medseg.data.geometry import Geometry
-from medseg.inference.inputs import find_cases
+from medseg.inference.inputs import one_case
 from medseg.inference.volumes import labels_of, prepared_item
 from medseg.plan import Plan
 
@@ -21,7 +21,8 @@ __all__ = ["NativeLabelsd", "PrepareImaged"]
 
 
 class PrepareImaged(MapTransform):
-    """Reads the file (of several channels: the list of files) under each key and prepares it for the network.
+    """Reads the file (of several channels: the list of files, see `one_case`) under each key and prepares it for the
+    network.
 
     Gives a MetaTensor (C, X, Y, Z) on the plan's grid; its `original_affine` and `spatial_shape` are the file's own, as
     MONAI's readers leave them, and stand in `KEY_meta_dict` too.
@@ -39,7 +40,7 @@ class PrepareImaged(MapTransform):
         for key in self.key_iterator(found):
             given = found[key]
             paths = [Path(p) for p in given] if isinstance(given, list | tuple) else [Path(given)]
-            case = find_cases(paths, len(self.plan.channels))[0]
+            case = one_case(paths, len(self.plan.channels))
             raw, _, geometry = load_case(case, self.plan.classes)
             item = prepared_item(case.name, case.images[0], raw, geometry, self.plan, spans=False)
             meta = {

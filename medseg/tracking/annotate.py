@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from medseg.errors import InputError
-from medseg.tracking.store import metric_key, quiet, store_missing
+from medseg.tracking.store import metric_key, quiet, store_errors, store_missing
 
 __all__ = ["annotate"]
 
@@ -26,12 +26,11 @@ def annotate(
         InputError: the store does not answer, or has no such run.
     """
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
     quiet()
     if store_missing(uri):
         raise InputError(f"MLflow store {uri}: no such file, so run {run_id} was not noted there; has it moved?")
-    try:
+    with store_errors(f"MLflow store {uri}: run {run_id} could not be noted there"):
         client = MlflowClient(uri)
         for path in files:
             client.log_artifact(run_id, str(path))
@@ -40,7 +39,3 @@ def annotate(
                 client.log_metric(run_id, metric_key(name), value, int(time.time() * 1000))
         for name, text in tags.items():
             client.set_tag(run_id, name, text)
-    except (MlflowException, OSError) as error:
-        raise InputError(
-            f"MLflow store {uri}: run {run_id} could not be noted there ({str(error).splitlines()[0]})"
-        ) from error

@@ -8,14 +8,16 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from ignite.engine import Events
 
 from medseg.data.case import Case
 from medseg.data.cohort import Cohort
 from medseg.data.digests import file_digest
+from medseg.errors import first_line
 from medseg.tracking.store import quiet
+from medseg.tracking.tracker import Tracker
 
 __all__ = ["DatasetInputs", "log_datasets"]
 
@@ -23,13 +25,6 @@ _CONTEXTS = {"labelled": "training", "unlabelled": "training without labels", "v
 
 # seconds: MLflow fails where two runs note the same data set at the same moment, and not once one of them has
 _WAITS = (0.3, 1.0, 2.0)
-
-
-class TrackerLike(Protocol):
-    """What is needed of `Tracker`."""
-
-    uri: str
-    run_id: str | None
 
 
 class DatasetInputs:
@@ -43,7 +38,7 @@ class DatasetInputs:
 
     first_only = True
 
-    def __init__(self, tracker: TrackerLike, cohort: Cohort) -> None:
+    def __init__(self, tracker: Tracker, cohort: Cohort) -> None:
         self.tracker = tracker
         self.cohort = cohort
 
@@ -61,8 +56,8 @@ class DatasetInputs:
                 return
             except Exception as error:  # whatever a store's driver raises: training goes on
                 if wait is None:
-                    what = (str(error).splitlines() or [type(error).__name__])[0]
-                    print(f"Warning: MLflow store {self.tracker.uri}: datasets are not noted ({what})", file=sys.stderr)
+                    where, what = self.tracker.uri, first_line(error)
+                    print(f"Warning: MLflow store {where}: datasets are not noted ({what})", file=sys.stderr)
                 else:
                     time.sleep(wait)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from medseg.errors import InputError
+from medseg.errors import InputError, first_line
 from medseg.tracking.search import SWEEP_TAG, list_runs
 from medseg.tracking.store import default_uri, experiment_id, make_local, quiet
 
@@ -32,6 +32,6 @@ def parent_run(experiment: str) -> str | None:
         )
         client.set_terminated(run.info.run_id)
     except Exception as error:  # whatever a store's driver raises
-        print(f"Warning: MLflow store {uri}: the sweep's runs are not nested ({error})", file=sys.stderr)
+        print(f"Warning: MLflow store {uri}: the sweep's runs are not nested ({first_line(error)})", file=sys.stderr)
         return None
     return str(run.info.run_id)

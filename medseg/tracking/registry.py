@@ -6,8 +6,7 @@ import os
 
 from medseg import ranks
 from medseg.data.runfile import read_run_file
-from medseg.errors import InputError
-from medseg.tracking.store import quiet
+from medseg.tracking.store import quiet, store_errors
 
 __all__ = ["register_model"]
 
@@ -28,19 +27,16 @@ def register_model(folder: str | os.PathLike[str], name: str | None) -> str | No
     if name is None or not ranks.is_first():
         return None
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
     quiet()
     tracking = read_run_file(folder).tracking
-    try:
+    with store_errors(
+        f"MLflow store {tracking['uri']}: model {name} could not be registered",
+        f"the run has ended and its model is in {folder}",
+    ):
         client = MlflowClient(tracking["uri"])
         if not any(model.name == name for model in client.search_registered_models(f"name = '{name}'")):
             client.create_registered_model(name)
         run = client.get_run(tracking["run_id"])
         source = f"{run.info.artifact_uri}/model"
         return str(client.create_model_version(name, source, tracking["run_id"], tags={"run": str(folder)}).version)
-    except (MlflowException, OSError) as error:
-        raise InputError(
-            f"MLflow store {tracking['uri']}: model {name} could not be registered ({str(error).splitlines()[0]}); the "
-            f"run has ended and its model is in {folder}"
-        ) from error

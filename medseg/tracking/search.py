@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from medseg.errors import InputError
-from medseg.tracking.store import metric_key, quiet, store_missing
+from medseg.tracking.store import metric_key, quiet, store_errors, store_missing
 
 __all__ = ["SWEEP_TAG", "RunInfo", "fetch_run", "list_runs"]
 
 SWEEP_TAG = "medseg.sweep"  # of the run that a sweep's are shown below, which has trained nothing itself
 
-_FILES = ("metrics.json", "metrics.jsonl", "config.yaml", "run.json", "plan.yaml")
+_FILES = ("metrics.json", "metrics.jsonl", "config.yaml", "run.json", "plan.yaml", "test.json")
+_PAGE = 1000  # runs: MLflow gives up to 50,000 at once
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def list_runs(
     experiment: str | None = None,
     tags: Mapping[str, str] | None = None,
     ids: Sequence[str] = (),
-    most: int = 1000,
+    most: int | None = None,
 ) -> list[RunInfo]:
     """Runs of a store, the newest first; those that only hold a sweep together are left out, unless ids or tags ask for
     them.
@@ -58,18 +59,17 @@ def list_runs(
         experiment: by name; None looks in all.
         tags: that runs must have, with these values.
         ids: of runs, or the beginnings of ids; all must be there.
-        most: runs at most.
+        most: runs at most; None: all.
 
     Raises:
         InputError: the store does not answer, or has no such experiment or run.
     """
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
     quiet()
     if store_missing(uri):
         raise InputError(f"MLflow store {uri}: no such file; train a run first, or name another store with --store")
-    try:
+    with store_errors(f"MLflow store {uri}: cannot be read"):
         client = MlflowClient(uri)
         names = {e.experiment_id: e.name for e in client.search_experiments()}
         if experiment is not None:
@@ -78,8 +78,6 @@ def list_runs(
                 raise InputError(f"MLflow store {uri}: no experiment {experiment}")
         wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in (tags or {}).items())
         found = _all(client, list(names), wanted, most, sweeps=bool(ids) or SWEEP_TAG in (tags or {}))
-    except (MlflowException, OSError) as error:
-        raise InputError(f"MLflow store {uri}: cannot be read ({str(error).splitlines()[0]})") from error
     infos = [_info(run, names[run.info.experiment_id]) for run in found]
     return infos if not ids else [_only(infos, text, uri) for text in ids]
 
@@ -91,29 +89,27 @@ def fetch_run(uri: str, run: RunInfo, folder: Path) -> Path:
         InputError: the run has not ended, or its files cannot be had.
     """
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
     name = metric_key(run.name).replace("/", "_").strip(". ")
     target = folder / run.id / (name or run.id)
     target.mkdir(parents=True, exist_ok=True)
-    try:
+    with store_errors(f"MLflow store {uri}: files of run {run.id} cannot be had"):
         client = MlflowClient(uri)
         there = {item.path for item in client.list_artifacts(run.id)}
         if "metrics.json" not in there:
             raise InputError(f"MLflow run {run.id} ({run.name}): has no metrics.json; has it ended?")
-        for name in (*_FILES, "test.json"):
-            if name in there:
-                client.download_artifacts(run.id, name, str(target))
-    except (MlflowException, OSError) as error:
-        raise InputError(f"MLflow store {uri}: files of run {run.id} cannot be had ({error})") from error
+        for file in _FILES:
+            if file in there:
+                client.download_artifacts(run.id, file, str(target))
     return target
 
 
-def _all(client: Any, experiments: list[str], wanted: str, most: int, sweeps: bool) -> list[Any]:
+def _all(client: Any, experiments: list[str], wanted: str, most: int | None, sweeps: bool) -> list[Any]:
     runs: list[Any] = []
     token = None
-    while len(runs) < most:
-        page = client.search_runs(experiments, wanted, max_results=min(most - len(runs), 1000), page_token=token)
+    while most is None or len(runs) < most:
+        size = _PAGE if most is None else min(most - len(runs), _PAGE)
+        page = client.search_runs(experiments, wanted, max_results=size, page_token=token)
         runs += [run for run in page if sweeps or SWEEP_TAG not in run.data.tags]
         token = page.token
         if not token:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from medseg.errors import InputError, first_line
 
 # medseg works on data that must not leave the machine: MLflow's usage telemetry stays off unless asked for
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -21,6 +25,7 @@ __all__ = [
     "metric_key",
     "quiet",
     "remote_problem",
+    "store_errors",
     "store_missing",
     "store_problem",
 ]
@@ -78,6 +83,7 @@ def experiment_id(client: Any, uri: str, name: str) -> str:
     """The id of an experiment in the store at `uri`, which is made where absent.
 
     Raises:
+        InputError: it was deleted there.
         MlflowException: the store does not answer, or takes no such name.
     """
     from mlflow.exceptions import MlflowException
@@ -90,7 +96,28 @@ def experiment_id(client: Any, uri: str, name: str) -> str:
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
+    if found.lifecycle_stage != "active":
+        raise InputError(
+            f"MLflow store {uri}: experiment {name} was deleted there; choose another one, or take that back: "
+            f"mlflow experiments restore --experiment-id {found.experiment_id}"
+        )
     return str(found.experiment_id)
+
+
+@contextmanager
+def store_errors(what: str, advice: str = "") -> Iterator[None]:
+    """Around calls of a store: one line, `WHAT (the problem); ADVICE`, of whatever its driver raises, which is not only
+    MLflow's own: also the database's, the network's, or that a driver is not installed.
+
+    Raises:
+        InputError: something was raised.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{what} ({first_line(error)})" + (f"; {advice}" if advice else "")) from error
 
 
 def store_problem() -> tuple[str, str]:
@@ -119,7 +146,7 @@ def _problem(uri: str) -> str:
     try:
         MlflowClient(uri).search_experiments(max_results=1)
     except Exception as error:  # whatever a store's driver raises is the finding
-        return str(error).splitlines()[0]
+        return first_line(error)
     return ""
 
 

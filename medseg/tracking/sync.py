@@ -6,10 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg.errors import InputError
 from medseg.tracking.delivery import Delivery, Sent
 from medseg.tracking.journal import load_journal
-from medseg.tracking.store import default_uri
+from medseg.tracking.store import default_uri, store_errors
 
 __all__ = ["Synced", "sync_run"]
 
@@ -35,20 +34,15 @@ def sync_run(folder: str | os.PathLike[str], uri: str | None = None) -> Synced:
     Raises:
         InputError: there is no run, or the store does not answer.
     """
-    from mlflow.exceptions import MlflowException
-
     journal = load_journal(Path(folder))
     if uri is None:
         uri = default_uri() if journal.offline and os.environ.get("MLFLOW_TRACKING_URI") else journal.uri
     if journal.status == "RUNNING":
         journal.status = "KILLED"  # nobody trains it, and nobody could say so any more
-    try:
+    with store_errors(f"MLflow store {uri}: does not answer", "start its server and try again"):
         delivery = Delivery(journal, uri)
         delivery.open()
         journal.save()
         sent = delivery.send()
-    except (MlflowException, OSError) as error:
-        problem = str(error).splitlines()[0]
-        raise InputError(f"MLflow store {uri}: does not answer ({problem}); start its server and try again") from error
     journal.save()
     return Synced(uri, delivery.run_id, sent)

@@ -10,14 +10,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from medseg.errors import InputError
+from medseg.errors import InputError, first_line
 from medseg.tracking.delivery import Delivery
 from medseg.tracking.journal import Journal, Stored, load_journal
-from medseg.tracking.store import default_uri, local_uri, metric_key, remote_problem
+from medseg.tracking.store import default_uri, local_uri, metric_key, remote_problem, store_errors
 
 __all__ = ["Tracker"]
 
 _LONGEST = 500  # characters of a param's value that every store takes
+_CHOICE = (
+    "start its server, or train with --offline: the local store is used, and `medseg runs sync RUN` sends the run later"
+)
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0  # seconds before a store that did not answer is tried again
 
 
@@ -68,7 +71,7 @@ class Tracker:
         """
         problem = remote_problem(self.uri)
         if problem:
-            raise InputError(self._unreachable(problem))
+            raise InputError(f"{self._unusable} ({problem}); {_CHOICE}")
 
     @property
     def experiment(self) -> str:
@@ -79,21 +82,17 @@ class Tracker:
         """Begins the run, or goes on with the one that the folder belongs to; its id.
 
         Raises:
-            InputError: the store cannot be reached.
+            InputError: the store cannot be used.
         """
-        from mlflow.exceptions import MlflowException
-
         before = self._journal.stores.get(self.uri)
         self._journal.status = "RUNNING"
         self._journal.params |= _texts(params)
-        try:
+        with store_errors(self._unusable, _CHOICE):
             self._delivery = Delivery(self._journal, self.uri, self.tags)
             if self._delivery.open() and before is not None:
                 self._warn(f"run {before.run_id} is no longer there; a new one takes its place")
             self._journal.save()
             self._delivery.send()
-        except (MlflowException, OSError) as error:
-            raise InputError(self._unreachable(str(error).splitlines()[0])) from error
         self.run_id = self._delivery.run_id
         return self.run_id
 
@@ -159,7 +158,7 @@ class Tracker:
                 self._delivery.send()
                 self._problem, wait, earliest = "", _FIRST_WAIT, 0.0
             except Exception as error:  # whatever a store's driver raises: training goes on
-                self._problem = (str(error).splitlines() or [type(error).__name__])[0]
+                self._problem = first_line(error)
                 earliest, wait = time.monotonic() + wait, min(2 * wait, _LONGEST_WAIT)
             if last:
                 return
@@ -175,11 +174,9 @@ class Tracker:
     def _warn(self, text: str) -> None:
         print(f"Warning: MLflow store {self.uri}: {text}", file=sys.stderr)
 
-    def _unreachable(self, problem: str) -> str:
-        return (
-            f"MLflow store {self.uri}: cannot be used ({problem}); start its server, or train with --offline: "
-            "the local store is used, and `medseg runs sync RUN` sends the run later"
-        )
+    @property
+    def _unusable(self) -> str:
+        return f"MLflow store {self.uri}: cannot be used"
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -50,9 +50,26 @@ def test_the_folder_and_the_zip_are_equal_and_whole(bundle: Path, tiny_run: Path
     card = (bundle / "models" / "model_card.md").read_text()
     assert "Not a medical device" in card
     assert "| liver |" in card  # its metrics
+
+
+def test_what_cannot_be_exported(bundle: Path, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for run, output in ((tiny_run, bundle), (tmp_path, tmp_path / "new")):
         with pytest.raises(InputError, match=r"exists already|no model there"):
             export_bundle(run, output)
+    with pytest.raises(InputError, match=r"^\.: exists already"):  # which has no name for a zip
+        export_bundle(tiny_run, Path())
+
+    def full(*_: Any) -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0\nand more")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(InputError, match=r"new: cannot be written .*failed writing"):
+        export_bundle(tiny_run, tmp_path / "out" / "new")
+    assert not list((tmp_path / "out").iterdir())
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "ensemble.yaml").touch()
+    with pytest.raises(InputError, match="an ensemble of several models; name one of its members"):
+        export_bundle(tmp_path, tmp_path / "new")
 
 
 def test_monai_verifies_it(bundle: Path) -> None:

@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 
 from medseg.bundle import check_keys, check_override, overlay_path
 from medseg.errors import InputError
-from medseg.share import bundle_folder, overlay_folder
+from medseg.share import bundle_folder
 
 TRAIN = bundle_folder() / "configs" / "train.yaml"
 
@@ -77,9 +77,16 @@ def test_a_missing_parent_names_the_nearest() -> None:
     check_override(_base(), "handlers#steps#every")
 
 
+@pytest.mark.parametrize("key", ["seed#x", "seed#x#y", "initialize#x", "initialize#99", "initialize#0#x"])
+def test_what_holds_no_keys_is_named(key: str) -> None:
+    with pytest.raises(InputError, match=f"'{key}' is unknown: '{key.rpartition('#')[0]}' holds no keys"):
+        check_override(_base(), key)
+    check_override(_base(), "initialize#0")
+
+
 def test_an_unknown_overlay_names_the_nearest_and_all() -> None:
     with pytest.raises(InputError, match="did you mean 'pseudo_label'") as caught:
-        overlay_path("method", "psuedo_label", overlay_folder())
+        overlay_path("method", "psuedo_label")
     assert "supervised" in str(caught.value)
 
 

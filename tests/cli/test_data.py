@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 from typer.testing import CliRunner
 
 from medseg.cli.data import app
@@ -16,13 +15,6 @@ def run(*words: object):
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-@pytest.mark.parametrize("command", ["phantoms", "check", "split", "fetch"])
-def test_help_shows_an_example(command: str) -> None:
-    result = run(command, "--help")
-    assert result.exit_code == 0
-    assert f"medseg data {command} " in result.output
-
-
 def test_phantoms_are_written_once_and_sound(tmp_path: Path) -> None:
     folder = tmp_path / "phantoms"
     first = run("phantoms", folder, *PHANTOMS, "--seed", 3)
@@ -32,6 +24,19 @@ def test_phantoms_are_written_once_and_sound(tmp_path: Path) -> None:
     checked = run("check", folder)
     assert checked.exit_code == 0, checked.output
     for text in ("phantoms", "1 liver, 2 kidneys, 3 aorta", "CT", "0 errors, 0 warnings in 4 cases"):
+        assert text in checked.output
+
+
+def test_names_in_brackets_are_shown(tmp_path: Path) -> None:
+    """Rich takes `[left]` for markup, and ends with an error at `[/left]`."""
+    run("phantoms", tmp_path, *PHANTOMS)
+    listing = json.loads((tmp_path / "dataset.json").read_text())
+    listing["name"] = "study [/left]"
+    listing["labels"]["1"] = "liver [left]"
+    (tmp_path / "dataset.json").write_text(json.dumps(listing))
+    checked = run("check", tmp_path)
+    assert checked.exit_code == 0, checked.exception
+    for text in ("study [/left]", "1 liver [left]"):
         assert text in checked.output
 
 

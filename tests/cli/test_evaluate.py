@@ -91,9 +91,3 @@ def test_an_unreadable_prediction_leaves_no_output(folders: tuple[str, str], tmp
     assert isinstance(result.exception, InputError)
     assert "b.nii.gz" in str(result.exception)
     assert not list(tmp_path.glob("out/*"))
-
-
-def test_help_has_an_example() -> None:
-    result = _run("--help")
-    assert result.exit_code == 0
-    assert "medseg evaluate predictions/ labels/" in result.stdout

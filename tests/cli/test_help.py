@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 import typer
+
+import medseg as package
+
+Command = Callable[..., tuple[int, str, str]]
 
 
 def _commands() -> list[tuple[str, ...]]:
@@ -26,57 +28,45 @@ def _commands() -> list[tuple[str, ...]]:
     return list(below(app))
 
 
-def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    from medseg.cli.main import main
-
-    monkeypatch.setattr(sys, "argv", ["medseg", *arguments])
-    with pytest.raises(SystemExit) as end:
-        main()
-    return int(end.value.code or 0)
-
-
 @pytest.mark.parametrize("command", _commands(), ids=" ".join)
-def test_help_has_an_example(
-    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_has_an_example(command: tuple[str, ...], medseg: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    assert _run(monkeypatch, *command, "--help") == 0
-    out = capsys.readouterr().out
+    code, out, _ = medseg(*command, "--help")
+    assert code == 0
     assert "Example:" in out
-    assert f"medseg {' '.join(command)}" in out
+    assert f"medseg {' '.join(command)}" in out.partition("Example:")[2]
 
 
-def test_commands_are_registered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_of_overlays_are_in_the_help(medseg: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    _, out, _ = medseg("train", "--help")
+    for name in ("large, plain, small", "hippocampus, left_atrium", "compiled, cpu, cuda"):
+        assert name in out
+
+
+def test_commands_are_registered_once(medseg: Command) -> None:
     for _ in range(2):
-        _run(monkeypatch, "--version")
+        medseg("--version")
     assert len(_commands()) == len(set(_commands())) > 15
 
 
-def test_doctor_finds_nothing_wrong(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert _run(monkeypatch, "doctor") == 0
-    out = capsys.readouterr().out
+@pytest.mark.usefixtures("elsewhere")
+def test_doctor_finds_nothing_wrong(medseg: Command) -> None:
+    code, out, _ = medseg("doctor")
+    assert code == 0
     for name in ("torch", "monai", "mlflow", "bf16", "MLflow store", "disk"):
         assert name in out
     assert "wrong" not in out
 
 
-def test_doctor_names_a_store_that_does_not_answer(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_doctor_names_a_store_that_does_not_answer(medseg: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    assert _run(monkeypatch, "doctor") == 1
-    out = capsys.readouterr().out
+    code, out, _ = medseg("doctor")
+    assert code == 1
     assert "127.0.0.1:9" in out
     assert "MLFLOW_TRACKING_URI" in out
 
 
-def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    import medseg
-
-    assert _run(monkeypatch, "--version") == 0
-    assert capsys.readouterr().out.strip() == f"medseg {medseg.__version__}"
+def test_version(medseg: Command) -> None:
+    assert medseg("--version") == (0, f"medseg {package.__version__}\n", "")

@@ -29,13 +29,6 @@ def run(*words: object):
     return CliRunner(env={"COLUMNS": "200"}).invoke(app, [str(word) for word in words])
 
 
-@pytest.mark.parametrize(("command", "shown"), [("plan", "medseg plan "), ("cache", "medseg data cache ")])
-def test_help_shows_an_example(command: str, shown: str) -> None:
-    result = run(command, "--help")
-    assert result.exit_code == 0
-    assert shown in result.output
-
-
 def test_the_plan_is_shown_with_its_reasons_and_written(tiny_cohort: Path, tmp_path: Path) -> None:
     file = tmp_path / "plan.yaml"
     result = run("plan", tiny_cohort, "--labelled", 1, "--memory", "2GB", "--output", file, "--seed", 3)

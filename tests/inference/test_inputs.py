@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from medseg.errors import InputError
 from medseg.inference.dicom_tree import safe_name
 from medseg.inference.inputs import find_inputs
 
@@ -47,6 +50,28 @@ def test_one_name_twice_is_a_problem_of_the_second(tmp_path: Path) -> None:
     assert [case.images[0] for case in found.cases] == [tmp_path / "x/a.nii.gz", tmp_path / "y/b.nii.gz"]
     (problem,) = found.problems.values()
     assert problem.startswith(f"{tmp_path}/y/a.nii.gz: the same case name as {tmp_path}/x/a.nii.gz")
+
+
+def test_folders_that_cannot_be_read_are_named(
+    save_dicom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("closed", "open"):
+        save_dicom(tmp_path / "tree" / name, np.zeros((3, 3, 2), np.int16))
+    scandir = os.scandir
+
+    def refused(path: Any) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)  # root may read everything
+    found = find_inputs([tmp_path / "tree"], 1)
+    assert [case.name for case in found.cases] == ["open"]
+    said = f"{tmp_path}/tree/closed: a folder that cannot be read (Permission denied)"
+    assert [problem.split(";")[0] for problem in found.problems.values()] == [said]
+    monkeypatch.setattr(Path, "iterdir", lambda path: refused(path))
+    with pytest.raises(InputError, match="closed: a folder that cannot be read"):
+        find_inputs([tmp_path / "tree" / "closed"], 1)
 
 
 def test_long_names_stay_apart(save_dicom: Any, tmp_path: Path) -> None:

@@ -165,8 +165,8 @@ def test_probabilities_lie_on_the_own_grid(small_plan: MakePlan) -> None:
 
 
 def test_regions_are_painted_in_their_order(small_plan: MakePlan) -> None:
-    regions = (Region(name="whole", values=(1, 2), painted=1), Region(name="core", values=(2,), painted=7))
-    plan = small_plan(classes={0: "b", 1: "edge", 2: "core"}, regions=regions)
+    regions = (Region(name="whole", values=(1, 7), painted=1), Region(name="core", values=(7,), painted=7))
+    plan = small_plan(classes={0: "b", 1: "edge", 7: "core"}, regions=regions)
     network = lambda x: torch.cat([x, x.roll(1, 3)], dim=1)  # noqa: E731
     item = _item((16, 17, 9), np.eye(4), plan)
     logits = _plain_logits(item, [network], plan)

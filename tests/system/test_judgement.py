@@ -86,9 +86,12 @@ def test_wrong_input_is_one_line(medseg: Any, run: Path, tmp_path: Path) -> None
         ((tmp_path, "--split", "test"), "a folder of several runs"),
         ((run,), "give REF"),
         ((run, run, "--split", "test"), "leave out REF"),
+        ((run, "--split", "test", "--classes", "1=liver"), "--classes 1=liver: --split judges the run's own"),
+        ((run, "--split", "test", "--output", run / "run.json"), "not a writable folder"),
         ((run, run, "--again"), "--split test"),
     ):
         code, _, err = medseg("evaluate", *arguments)
         assert code == 2, arguments
         assert said in err
         assert len(err.strip().splitlines()) == 1
+    assert not (run / "test.json").exists()

@@ -192,6 +192,7 @@ def test_hostile_headers_cost_one_line(medseg: Any, model: Path) -> None:
     broken("terabyte", dim=[3, 20000, 20000, 20000, 1, 1, 1, 1])
     broken("negative", dim=[3, -12, 10, 9, 1, 1, 1, 1])
     broken("zero", sform_code=0, qform_code=0, pixdim=[1, 0, 0, 0, 0, 0, 0, 0])
+    broken("below", sform_code=0, qform_code=0, pixdim=[1, -1, 1, 1.5, 0, 0, 0, 0])
     broken("singular", srow_x=[1, 1, 1, 0], srow_y=[1, 1, 1, 0])
     broken("sheared", srow_x=[1, 0.5, 0, 0])
     broken("four", dim=[4, 12, 10, 3, 3, 1, 1, 1])
@@ -202,11 +203,12 @@ def test_hostile_headers_cost_one_line(medseg: Any, model: Path) -> None:
     assert code == 1
     assert "1 segmentation" in out
     errors = {line.split(":")[1].strip().split("/")[1]: line for line in err.splitlines() if line.startswith("Error: ")}
-    names = ("terabyte", "negative", "zero", "singular", "sheared", "four", "bomb")
+    names = ("terabyte", "negative", "zero", "below", "singular", "sheared", "four", "bomb")
     assert set(errors) == {*(f"{name}.nii.gz" for name in names), "nrrd.nrrd"}
     assert "GiB" in errors["terabyte.nii.gz"]
     assert "GiB" in errors["nrrd.nrrd"]
     assert "sheared by 26.6 degrees" in errors["sheared.nii.gz"]
     assert "voxels of 0 x 0 x 0 mm" in errors["zero.nii.gz"]
+    assert "voxels of -1 x 1 x 1.5 mm" in errors["below.nii.gz"]
     assert "follow behind the voxels" in errors["bomb.nii.gz"]
     assert [p.name for p in Path("out").glob("*.nii.gz")] == ["good.nii.gz"]

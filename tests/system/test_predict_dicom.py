@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ def test_a_tree_of_dicom_series(medseg: Any, model: Path, save_dicom: Any) -> No
     assert sorted(p.name for p in Path("out").glob("*.nii.gz")) == [
         "flat_thick.nii.gz", "flat_thin_axial.nii.gz", "patient_1_ct.nii.gz",
     ]  # fmt: skip
+    for name, folder in (("flat_thick", "pacs/flat"), ("patient_1_ct", "pacs/patient 1/ct")):
+        assert json.loads(Path(f"out/{name}.json").read_text())["images"] == [folder]
     result = read_labels("out/patient_1_ct.nii.gz")
     assert result.geometry.difference(read_geometry("pacs/patient 1/ct")) is None
 
@@ -73,12 +76,17 @@ def test_overlapping_regions_are_overlapping_segments(save_dicom: Any) -> None:
     labels = array.astype(np.uint8)
     labels[2:7, 2:7, 2:7] = 1
     labels[3:6, 3:6, 3:6] = 2
-    write_dicom_seg(Path("a.dcm"), labels, Path("ct"), [("whole tumour", (1, 2)), ("cyst", (3,)), ("core", (2,))])
+    parts = [("whole tumour", (1, 2)), ("cyst", (3,)), ("core", (2,))]
+    write_dicom_seg(Path("a.dcm"), labels, Path("ct"), parts)
     made = highdicom.seg.segread("a.dcm")
     assert [s.SegmentLabel for s in made.SegmentSequence] == ["whole tumour", "core"]
     frames = made.get_pixels_by_source_instance([f"1.2.3.4.{z + 1}" for z in range(10)], ignore_spatial_locations=True)
     assert np.array_equal(frames[..., 0].transpose(2, 1, 0), labels > 0)
     assert np.array_equal(frames[..., 1].transpose(2, 1, 0), labels == 2)
+    write_dicom_seg(Path("empty.dcm"), labels * 0, Path("ct"), parts)
+    empty = highdicom.seg.segread("empty.dcm")
+    assert [s.SegmentLabel for s in empty.SegmentSequence] == ["whole tumour"]
+    assert not empty.pixel_array.any()
 
 
 def test_codes_are_those_of_the_standard() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from medseg.errors import InputError
-from medseg.tracking import Tracker, default_uri, list_runs, store_problem, sync_run
+from medseg.tracking import Tracker, sync_run
 from medseg.tracking.delivery import Delivery
 from medseg.tracking.store import make_local
 
@@ -107,21 +106,6 @@ def test_a_run_that_is_stopped_when_it_begins_is_remembered(
     (remembered,) = json.loads((tmp_path / "mlflow.json").read_text())["stores"].values()
     assert second.start({}) == remembered["run_id"]
     second.finish("KILLED")
-
-
-def test_a_store_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlflow.store.db import utils
-
-    uri = f"sqlite:///{tmp_path / 'mlruns.db'}"
-
-    tracker = Tracker(tmp_path, "first", uri)
-    with monkeypatch.context() as patch:
-        patch.setattr(utils, "_upgrade_db", _stopped)
-        with pytest.raises(KeyboardInterrupt):
-            tracker.start({})
-    assert tracker.finish("KILLED") == ""
-    assert not list(tmp_path.glob("*mlruns.db*"))
-    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_resumed_run_goes_on_and_repeats_nothing(uri: str, tmp_path: Path, log: Any) -> None:
@@ -223,6 +207,19 @@ def test_a_run_that_was_trained_offline_is_sent_to_another_store(
     assert _history(uri, found.run_id, "loss") == [(1, 1.0)]
 
 
+def test_an_experiment_that_was_deleted_is_named(uri: str, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    make_local(uri)
+    client = MlflowClient(uri)
+    number = client.create_experiment("gone")
+    client.delete_experiment(number)
+    with pytest.raises(InputError, match=f"experiment gone was deleted there; .* --experiment-id {number}"):
+        Tracker(tmp_path, "gone", uri).start({})
+    client.restore_experiment(number)
+    assert Tracker(tmp_path, "gone", uri).start({})
+
+
 def test_a_run_that_nobody_could_end_is_ended(uri: str, tmp_path: Path) -> None:
     run_id = Tracker(tmp_path, "first", uri).start({})
     sync_run(tmp_path)
@@ -243,23 +240,3 @@ def test_a_store_that_does_not_answer_is_one_line_with_the_choice(tmp_path: Path
     assert time.monotonic() - begin < 20
     with pytest.raises(InputError, match="no tracked run"):
         sync_run(tmp_path)
-
-
-def test_the_default_store_is_one_for_all_runs_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert default_uri() == f"sqlite:///{tmp_path / 'runs' / 'mlruns.db'}"
-    assert store_problem() == (default_uri(), "")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking")
-    assert default_uri() == "http://tracking"
-
-
-def test_a_store_is_made_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: Any) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", refused)
-    uri = f"sqlite:///{tmp_path / 'mlruns.db'}"
-    make_local(uri)
-    assert [path.name for path in tmp_path.iterdir()] == ["mlruns.db"]
-    assert list_runs(uri) == []
