@@ -156,7 +156,7 @@ def read_labels(path: str | os.PathLike[str]) -> Volume:
         broken = array != np.rint(array)
         if broken.any():
             raise InputError(
-                f"{volume.path}: label value {array[broken][0]:g} is not a whole number"
+                f"{volume.path}: label value {array[broken][0]:.9g} is not a whole number"
                 f" ({int(broken.sum())} voxels are not); resample labels with nearest neighbours"
             )
     low, high = (array.min(), array.max()) if array.size else (0, 0)

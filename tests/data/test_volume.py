@@ -78,7 +78,7 @@ def test_one_volume_reads_the_same_from_every_format(tmp_path: Path, suffix: str
     assert read_geometry(tmp_path / f"case{suffix}").difference(volume.geometry) is None
 
 
-@pytest.mark.parametrize("suffix", map(str.upper, SUFFIXES))
+@pytest.mark.parametrize("suffix", [suffix.upper() for suffix in SUFFIXES])
 def test_suffixes_in_capitals(tmp_path: Path, suffix: str) -> None:
     image = save_nifti(tmp_path / "image.nii.gz", np.zeros((4, 3, 2)))
     labels = np.arange(24, dtype=np.uint8).reshape(4, 3, 2)
