@@ -63,7 +63,7 @@ def _metaimage(path: Path) -> str | None:
         start = max(int(fields.get("HeaderSize", "0")), 0)
     if _is_true(fields.get("CompressedData", "False")):
         # of a file's own voxels ITK inflates as many bytes as the header says, and goes on where these are too few
-        length = int(fields.get("CompressedDataSize", "0"))
+        length = max(int(fields.get("CompressedDataSize", "0")), 0)
         return _stream(data, start, size, sys.maxsize if data != path and not length else length)
     return _missing(data.stat().st_size - start, size)
 
