@@ -58,7 +58,7 @@ def _metaimage(path: Path) -> str | None:
         size *= int(count)
     data = path if name.lower() == "local" else path.parent / name
     if not data.is_file():
-        return f"its data file {name} is missing"
+        return f"its data file {name!r:.80} is missing"
     if data != path:
         start = max(int(fields.get("HeaderSize", "0")), 0)
     if _is_true(fields.get("CompressedData", "False")):

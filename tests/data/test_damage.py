@@ -26,7 +26,7 @@ def save(path: Path, fields: str, data: bytes, file: str = "LOCAL") -> Path:
     return path
 
 
-@pytest.mark.parametrize("file", ["LOCAL", "my data.raw"])
+@pytest.mark.parametrize("file", ["LOCAL", "Bäume 木.raw"])
 @pytest.mark.parametrize(
     ("fields", "data"),
     [
