@@ -12,7 +12,8 @@ from medseg.data.case_check import CheckedCase, check_case
 from medseg.data.cohort import named_by_values
 from medseg.data.cohort_check import Places, absent_classes, doubles, extreme_spacings, orientation_mix, torn
 from medseg.data.findings import Finding, Findings
-from medseg.data.layouts import Listing, list_cases
+from medseg.data.layouts import list_cases
+from medseg.data.listing import Listing
 from medseg.data.splits import Split, list_folds, split_cases
 from medseg.errors import InputError
 

@@ -12,13 +12,14 @@ import numpy as np
 
 from medseg.data.case import Case
 from medseg.data.corrected import with_labels
-from medseg.data.layouts import Listing, list_cases
+from medseg.data.layouts import list_cases
+from medseg.data.listing import Listing
 from medseg.data.splits import choose_labelled, split_cases, torn_groups
-from medseg.data.volume import read_geometry, read_labels
+from medseg.data.volume import read_geometry, read_labels, refuse_missing
 from medseg.errors import InputError
 from medseg.plan import Region
 
-__all__ = ["Case", "Cohort", "load_cohort", "named_by_values"]
+__all__ = ["Cohort", "load_cohort", "named_by_values"]
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def load_cohort(
 
     Raises:
         InputError: the folder, its json files or its labels are not as expected, a file is missing, a group is in two
-            parts, `labelled` is more than there are, or there is no such fold.
+            parts, `labelled` is more than there are, there is no such fold, or `skip_bad` leaves no labelled case.
     """
     data_dir = Path(data_dir)
     listing = list_cases(data_dir, modality)
@@ -104,13 +105,14 @@ def load_cohort(
         inside += tuple(case for case in again if case.label is not None)
         outside = tuple(case for case in again if case.label is None)
     if skip_bad:
-        inside, outside = _readable(inside), _readable(outside)
+        readable, outside = _readable(inside), _readable(outside)
+        if not readable:
+            raise InputError(f"{listing.source}: none of the {len(inside)} labelled cases can be read; restore some")
+        inside = readable
     for case in (*inside, *outside, *split.validation, *split.test):
         for path, what in (*((image, "an image") for image in case.images), (case.label, "the label")):
-            if path is not None and not path.exists():
-                raise InputError(
-                    f"{path}: no such file, but {listing.source} lists it as {what} of case {case.name}; restore it"
-                )
+            if path is not None:
+                refuse_missing(path, f", but {listing.source} lists it as {what} of case {case.name}; restore it")
     classes = listing.classes or _found_classes(listing, (*inside, *split.validation))
     return Cohort(
         listing.name,
@@ -132,8 +134,8 @@ def _readable(cases: tuple[Case, ...]) -> tuple[Case, ...]:
         try:
             for path in case.images:
                 read_geometry(path, case.stacked)
-            if case.label is not None and not case.label.exists():
-                raise InputError(f"{case.label}: no such file")
+            if case.label is not None:
+                refuse_missing(case.label, "")
             found.append(case)
         except InputError as error:
             _log.warning("case %s is left out: %s", case.name, error)

@@ -135,11 +135,11 @@ def _spacing_in_ras(facts: CaseFacts) -> np.ndarray:
 
 def _across(names: Sequence[str], places: Places) -> tuple[Severity, str]:
     """Whether the cases lie in more than one part of any division, and how that is said."""
-    torn = []
+    apart = []
     for division, parts in places.items():
         found = {parts[name] for name in names if name in parts}
         if len(found) > 1:
-            torn.append(f"{' and '.join(part for part in _PARTS if part in found)} of {division}")
-    if not torn:
+            apart.append(f"{' and '.join(part for part in _PARTS if part in found)} of {division}")
+    if not apart:
         return "warning", ""
-    return "error", f" are in {', in '.join(torn)}: what is judged was seen in training, or chose the checkpoint"
+    return "error", f" are in {', in '.join(apart)}: what is judged was seen in training, or chose the checkpoint"

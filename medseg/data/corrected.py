@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medseg.data.case import Case
-from medseg.data.volume import SUFFIXES, strip_suffix
+from medseg.data.volume import is_volume, strip_suffix
 from medseg.errors import InputError, nearest
 
 __all__ = ["with_labels"]
@@ -20,7 +20,7 @@ def with_labels(cases: Sequence[Case], folder: Path) -> tuple[Case, ...]:
         InputError: the folder is missing or holds no label, two labels of one case, or a label of no such case.
     """
     try:
-        files = sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES))
+        files = sorted(path for path in folder.iterdir() if is_volume(path))
     except OSError as error:
         raise InputError(f"{folder}: no folder of labels ({error.strerror}); `medseg suggest` writes one") from error
     if not files:

@@ -8,7 +8,7 @@ from typing import Any
 
 from medseg.data.case import Case
 from medseg.data.description import annotated_values, describe
-from medseg.data.listing import CHANNEL, Listing, unknown_channels
+from medseg.data.listing import Listing, case_name
 from medseg.data.volume import strip_suffix, suffix_of
 from medseg.errors import InputError
 
@@ -34,24 +34,15 @@ def list_decathlon(path: Path, content: Mapping[str, Any]) -> Listing:
     description = describe(path, content)
     files = [_entry(path, entry) for entry in entries]
     files = [(_numbered(images, max(len(description.channels), 1)), label) for images, label in files]
-    stems = [[strip_suffix(image.name) for image in images] for images, _ in files]
-    numbered = all(CHANNEL.match(stem[0]) and stem[0].endswith("_0000") for stem in stems)
+    names = [case_name(images) for images, _ in files]
+    if all(name.endswith("_0000") for name in names):  # a single channel, numbered as nnU-Net does
+        names = [name.removesuffix("_0000") for name in names]
     cases = []
-    for stem, (images, label), entry in zip(stems, files, entries, strict=True):
-        name = CHANNEL.sub(r"\g<case>", stem[0]) if numbered or len(stem) > 1 else stem[0]
+    for name, (images, label), entry in zip(names, files, entries, strict=True):
         more = entry if isinstance(entry, dict) else {}
         annotated = annotated_values(f"{path}: case {name}", more.get("annotated"), description.classes)
         cases.append(Case(name, images, label, annotated, _group(path, name, more.get("group"))))
-    return Listing(
-        description.name or path.parent.resolve().name,
-        description.channels or unknown_channels(cases),
-        description.classes,
-        tuple(cases),
-        path.parent,
-        path,
-        description.regions,
-        description.soft,
-    )
+    return Listing.of(description, cases, path)
 
 
 def _entry(path: Path, entry: object) -> tuple[tuple[Path, ...], Path | None]:

@@ -133,6 +133,8 @@ def _classes(path: Path, labels: object) -> tuple[dict[int, str], dict[str, list
         number, name = (value, key) if _is_value(value) else (key, value)
         if not isinstance(name, str) or not str(number).isdecimal():
             raise InputError(f"{expected}; {key!r}: {value!r} is neither form")
+        if len(str(number)) > 5 or not _is_value(int(number)):
+            raise InputError(f"{expected}; value {number!s:.20} is too large, expected below 32768")
         if int(number) in named:
             raise InputError(f"{expected}; {number} is there twice")
         named[int(number)] = name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +31,7 @@ def data_files(path: Path) -> tuple[Path, ...]:
     if words[0] == "LIST":
         with path.open("rb") as file:
             file.seek(start)
-            names = file.read().decode("latin-1").splitlines()
+            names = os.fsdecode(file.read()).splitlines()
         names = [line.strip() for line in names if line.strip()]
     elif _NUMBER.search(words[0]):
         names = _numbered(path, words)
@@ -45,7 +46,7 @@ def header_of(path: Path) -> tuple[Mapping[str, str], int]:
     fields: dict[str, str] = {}
     with path.open("rb") as file:
         while line := file.readline(4096):
-            key, _, value = line.decode("latin-1").partition(":" if nrrd else "=")
+            key, _, value = os.fsdecode(line).partition(":" if nrrd else "=")
             key, value = key.strip().lower() if nrrd else key.strip(), value.strip()
             fields[key] = value
             if key == ("" if nrrd else "ElementDataFile") or (key in ("data file", "datafile") and value[:4] == "LIST"):

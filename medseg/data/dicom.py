@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from medseg.data.geometry import Geometry
 from medseg.data.itk import LPS_TO_RAS, itk_message
@@ -61,8 +60,12 @@ def read_dicom_geometry(folder: Path) -> Geometry:
     return _geometry(folder, _slices(folder))
 
 
-def read_dicom(folder: Path, dtype: DTypeLike | None) -> tuple[NDArray[Any], Geometry]:
-    """The voxels `(X, Y, Z)` in the series' units (HU), as `dtype` or as float32, and their grid."""
+def read_dicom(folder: Path) -> tuple[NDArray[np.float32], Geometry]:
+    """The voxels `(X, Y, Z)` in the series' units (HU), float32, and their grid.
+
+    Raises:
+        InputError: as `read_dicom_geometry`; also slices that cannot be read.
+    """
     slices = _slices(folder)
     geometry = _geometry(folder, slices)
     reader = sitk.ImageSeriesReader()
@@ -75,7 +78,7 @@ def read_dicom(folder: Path, dtype: DTypeLike | None) -> tuple[NDArray[Any], Geo
         raise InputError(
             f"{folder}: the DICOM series cannot be read ({itk_message(error)}); export it again"
         ) from error
-    return np.asarray(stored.reshape(geometry.shape[::-1]).transpose(), dtype=dtype), geometry
+    return np.asarray(stored).reshape(geometry.shape[::-1]).transpose(), geometry
 
 
 def _slices(folder: Path) -> list[_Slice]:

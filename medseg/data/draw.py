@@ -20,7 +20,7 @@ def units(cases: Iterable[Case]) -> list[Unit]:
     for case in sorted(cases, key=lambda case: case.name):
         alone = case.group is None
         groups.setdefault((alone, case.name if case.group is None else case.group), []).append(case)
-    return sorted((tuple(group) for group in groups.values()), key=lambda unit: unit[0].name)
+    return [tuple(group) for group in groups.values()]
 
 
 def shuffled(drawn: Sequence[Unit], seed: int, purpose: str) -> list[Unit]:

@@ -58,9 +58,7 @@ def task_name(name: str) -> str:
     return known[name.lower()]
 
 
-def fetch_task(
-    name: str, folder: str | os.PathLike[str], url: str | None = None, md5: str | None = None, progress: bool = False
-) -> Path:
+def fetch_task(name: str, folder: str | os.PathLike[str], url: str | None = None, progress: bool = False) -> Path:
     """Downloads a task through MONAI, checks its MD5 sum, unpacks it and puts it into `folder/NAME`.
 
     Everything happens in a hidden folder beside it that is renamed at the end, or removed: there is never half a data
@@ -71,7 +69,6 @@ def fetch_task(
         name: as `task_name` gives it.
         folder: made where absent.
         url: another address of the same file.
-        md5: another checksum than MONAI's.
         progress: whether MONAI draws a progress bar.
 
     Returns:
@@ -87,7 +84,7 @@ def fetch_task(
     target = folder / name
     if target.is_dir() and any(target.iterdir()):
         return target
-    md5 = md5 or DecathlonDataset.md5[name]
+    md5 = DecathlonDataset.md5[name]
     _clear_leftovers(folder, name)
     work = Path(tempfile.mkdtemp(dir=folder, prefix=f".{name}.{socket.gethostname()}.{os.getpid()}."))
     kept = folder / f"{name}.tar"

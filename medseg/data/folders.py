@@ -6,7 +6,7 @@ from pathlib import Path
 
 from medseg.data.case import Case
 from medseg.data.description import Description
-from medseg.data.listing import CHANNEL, Listing, refuse_twice, unknown_channels
+from medseg.data.listing import CHANNEL, Listing, refuse_twice
 from medseg.data.volume import SUFFIXES, is_volume, strip_suffix
 from medseg.errors import InputError
 
@@ -41,22 +41,14 @@ def list_folders(data_dir: Path, description: Description) -> Listing:
                 f"{path}: no image of that name in {data_dir / 'images'} (there is"
                 f" {next(iter(images.values())).name}); rename or remove it"
             )
-    return Listing(
-        description.name or data_dir.resolve().name,
-        description.channels or unknown_channels(cases),
-        description.classes,
-        tuple(cases),
-        data_dir,
-        data_dir / "images",
-        description.regions,
-        description.soft,
-    )
+    return Listing.of(description, cases, data_dir / "images")
 
 
 def _by_stem(folder: Path, series: bool = False) -> dict[str, Path]:
-    """Volumes by name, and folders by theirs where they may be DICOM `series`."""
+    """Volumes by name, and folders by theirs where they may be DICOM `series`. A link to nowhere is a volume that is
+    missing, not a case without one."""
     found = sorted(folder.iterdir()) if folder.is_dir() else []
-    files = [p for p in found if (is_volume(p) and p.is_file()) or (series and p.is_dir() and p.name[0] != ".")]
+    files = [p for p in found if (series and p.name[0] != "." if p.is_dir() else is_volume(p))]
     refuse_twice((strip_suffix(path.name) for path in files), f"{folder}: two volumes named")
     return {strip_suffix(path.name): path for path in files}
 

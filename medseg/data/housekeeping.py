@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +31,20 @@ class CacheContent:
     used: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class _File:
+    """A file of a cache: the key of its entry, None of a temporary one; its bytes; when it was written."""
+
+    path: Path
+    key: str | None
+    size: int
+    written: float
+
+
 def cache_content(folder: Path, older_than: float = 0) -> CacheContent:
     """What the entries not used for `older_than` seconds take; nothing where there is no such folder."""
-    records = _records(folder)
-    chosen = {key: used for key, used in records.items() if time.time() - used >= older_than}
-    size = sum(_size(path) for path, key in _files(folder) if key in chosen)
-    return CacheContent(len(chosen), size, tuple(sorted(chosen.values())))
+    files = _files(folder)
+    return _content(files, _entries(files, older_than))
 
 
 def clear_cache(folder: Path, older_than: float = 0) -> CacheContent:
@@ -43,50 +54,37 @@ def clear_cache(folder: Path, older_than: float = 0) -> CacheContent:
     Raises:
         InputError: a file cannot be removed.
     """
-    removed = cache_content(folder, older_than)
-    records = _records(folder)
-    chosen = {key for key, used in records.items() if time.time() - used >= older_than}
+    files = _files(folder)
+    kept, chosen = _entries(files), _entries(files, older_than)
     try:
         for key in chosen:  # an entry without a record is none: nobody begins to read a half of it
             (folder / f"{key}{RECORD}").unlink(missing_ok=True)
-        for path, of in _files(folder):
-            if of in chosen or (of not in records and _age(path) > _ABANDONED):
-                path.unlink(missing_ok=True)
+        for file in files:
+            if file.key in chosen or (file.key not in kept and time.time() - file.written > _ABANDONED):
+                file.path.unlink(missing_ok=True)
         if not older_than:
             (folder / INDEX).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: a file cannot be removed ({error.strerror}); check the permissions") from error
-    return removed
+    return _content(files, chosen)
 
 
-def _records(folder: Path) -> dict[str, float]:
-    """When each entry was last used."""
-    return {key: time.time() - _age(path) for path, key in _files(folder) if key and path.suffix == RECORD}
+def _content(files: Sequence[_File], used: Mapping[str, float]) -> CacheContent:
+    return CacheContent(len(used), sum(file.size for file in files if file.key in used), tuple(sorted(used.values())))
 
 
-def _files(folder: Path) -> list[tuple[Path, str | None]]:
-    """The cache's files with their keys, None for temporary ones."""
-    if not folder.is_dir():
-        return []
-    found: list[tuple[Path, str | None]] = []
-    for path in folder.iterdir():
-        if match := _FILE.fullmatch(path.name):
-            found.append((path, match["key"]))
-        elif _TEMPORARY.fullmatch(path.name):
-            found.append((path, None))
+def _entries(files: Iterable[_File], older_than: float = -math.inf) -> dict[str, float]:
+    """When each entry that was not used for `older_than` seconds was last used: its record says so."""
+    records = {file.key: file.written for file in files if file.key and file.path.suffix == RECORD}
+    return {key: used for key, used in records.items() if time.time() - used >= older_than}
+
+
+def _files(folder: Path) -> list[_File]:
+    found = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = _FILE.fullmatch(path.name)
+        if match or _TEMPORARY.fullmatch(path.name):
+            with contextlib.suppress(FileNotFoundError):  # gone in the meantime
+                status = path.stat()
+                found.append(_File(path, match["key"] if match else None, status.st_size, status.st_mtime))
     return found
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # gone in the meantime
-        return 0
-
-
-def _age(path: Path) -> float:
-    """Seconds since it was written."""
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return 0.0

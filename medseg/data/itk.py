@@ -82,6 +82,9 @@ def write_itk(path: Path, labels: NDArray[Any], geometry: Geometry) -> None:
     """Writes `(X, Y, Z)` compressed on that grid, as NRRD, MHA or MHD by the suffix of `path`.
 
     An MHD's voxels go into `NAME.zraw` beside it.
+
+    Raises:
+        InputError: it cannot be written.
     """
     image = sitk.GetImageFromArray(np.ascontiguousarray(labels.transpose()))
     affine = LPS_TO_RAS @ geometry.affine
@@ -89,20 +92,14 @@ def write_itk(path: Path, labels: NDArray[Any], geometry: Geometry) -> None:
     image.SetSpacing(spacing.tolist())
     image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(affine[:3, 3].tolist())
-    if path.suffix.lower() != ".mhd":
-        with writing(path) as temporary:
-            _save(image, path, temporary)
-        return
-    # the header names its data file, so both are written under their own names first
-    with (
-        writing(path) as header,
-        writing(path.with_suffix(".zraw")) as data,
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder,
-    ):
-        made = Path(folder) / path.name
+    # under its own name first, which an MHD's header takes for its data file; MetaIO writes no suffix in capitals
+    with writing(path) as whole, tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+        made = Path(folder) / path.with_suffix(path.suffix.lower()).name
         _save(image, path, made)
-        made.replace(header)
-        made.with_suffix(".zraw").replace(data)
+        if made.suffix == ".mhd":
+            with writing(path.with_suffix(".zraw")) as data:
+                made.with_suffix(".zraw").replace(data)
+        made.replace(whole)
 
 
 def _save(image: Any, path: Path, temporary: Path) -> None:
@@ -120,6 +117,8 @@ def _save(image: Any, path: Path, temporary: Path) -> None:
 
 def _reader(path: Path) -> Any:
     reader = sitk.ImageFileReader()
+    if path.suffix != path.suffix.lower() != ".nrrd":
+        reader.SetImageIO("MetaImageIO")  # which does not know its suffixes in capitals
     try:
         reader.SetFileName(str(path))
         reader.ReadImageInformation()

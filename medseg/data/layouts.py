@@ -13,7 +13,7 @@ from medseg.data.nnunet import is_nnunet, list_nnunet
 from medseg.data.table import list_table
 from medseg.errors import InputError
 
-__all__ = ["Listing", "list_cases"]
+__all__ = ["list_cases"]
 
 _LAYOUTS = "a dataset.json (Medical Segmentation Decathlon or nnU-Net), a cases.csv, or the folders images/ and labels/"
 
@@ -27,9 +27,13 @@ def list_cases(data: Path, modality: str | None = None) -> Listing:
             ("CT,PET").
 
     Raises:
-        InputError: no layout is there, or what is there is broken, empty or contradicts itself.
+        InputError: no layout is there, or what is there is not readable, broken, empty or contradicts itself.
     """
-    listing = _listed(data)
+    try:
+        listing = _listed(data)
+    except OSError as error:
+        name, reason = error.filename or data, error.strerror or error
+        raise InputError(f"{name}: not readable ({reason}); check the path, and that you may read it") from error
     channels = _channels(modality, listing) if modality else listing.channels
     if len(channels) > 1 and all(len(case.images) == 1 for case in listing.cases):  # 4-D, as in the Decathlon
         stacked = (dataclasses.replace(case, images=case.images * len(channels)) for case in listing.cases)

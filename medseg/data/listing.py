@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from medseg.data.case import Case
+from medseg.data.description import Description
+from medseg.data.volume import strip_suffix
 from medseg.errors import InputError
 from medseg.plan import Region
 
-__all__ = ["CHANNEL", "Fold", "Listing", "Part", "refuse_names", "refuse_twice", "unknown_channels"]
+__all__ = ["CHANNEL", "Fold", "Listing", "Part", "case_name", "refuse_names", "refuse_twice"]
 
 CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 """nnU-Net's names: `CASE_0000`, the last part counts channels."""
@@ -63,10 +65,37 @@ class Listing:
         if self.soft:
             object.__setattr__(self, "cases", tuple(replace(case, soft=True) for case in self.cases))
 
+    @classmethod
+    def of(
+        cls,
+        description: Description,
+        cases: Sequence[Case],
+        source: Path,
+        name: str = "",
+        channels: tuple[str, ...] = (),
+    ) -> Self:
+        """The cases (at least one) that `source` lists, in the folder where it lies. Where `description` does not say,
+        name and channels are the given ones; without them the folder's name, and "unknown" for each channel of the case
+        that has most."""
+        return cls(
+            description.name or name or source.parent.resolve().name,
+            description.channels or channels or ("unknown",) * max(len(case.images) for case in cases),
+            description.classes,
+            tuple(cases),
+            source.parent,
+            source,
+            description.regions,
+            description.soft,
+        )
 
-def unknown_channels(cases: Iterable[Case]) -> tuple[str, ...]:
-    """The word "unknown" for each channel of the case that has most."""
-    return ("unknown",) * max(len(case.images) for case in cases)
+
+def case_name(images: Sequence[Path]) -> str:
+    """What the files of a case are named after: `a` of the channels `a_0000`, `a_0001`, ...; else the name of the first
+    file. A number that the channels share is the case's own: `ct/a_1001`, `pet/a_1001`."""
+    stems = [strip_suffix(image.name) for image in images]
+    found = [match for stem in stems if (match := CHANNEL.match(stem))]
+    numbered = len({match["case"] for match in found}) == 1 < len({match["channel"] for match in found}) == len(stems)
+    return found[0]["case"] if numbered else stems[0]
 
 
 def refuse_twice(names: Iterable[str], what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from medseg.data.case import Case
 from medseg.data.description import Description, describe
-from medseg.data.listing import CHANNEL, Fold, Listing, Part, unknown_channels
+from medseg.data.listing import CHANNEL, Fold, Listing, Part
 from medseg.data.volume import SUFFIXES
 from medseg.errors import InputError
 
@@ -53,19 +54,9 @@ def list_nnunet(path: Path, content: Mapping[str, Any]) -> Listing:
         )
         test = ()
     parts: dict[str, Part] = {case.name: "test" for case in test}
-    return Listing(
-        description.name or folder.resolve().name,
-        description.channels or unknown_channels(cases),
-        description.classes,
-        (*cases, *test),
-        folder,
-        path,
-        description.regions,
-        description.soft,
-        parts,
-        _folds(folder / "splits_final.json"),
-        tuple(remarks),
-    )
+    listing = Listing.of(description, (*cases, *test), path)
+    folds = _folds(folder / "splits_final.json")
+    return dataclasses.replace(listing, parts=parts, folds=folds, remarks=tuple(remarks))
 
 
 def _ending(path: Path, content: Mapping[str, Any]) -> str:
@@ -85,9 +76,10 @@ def _found(folder: Path, which: str, ending: str, description: Description) -> t
         if match is None:
             raise InputError(f"{file}: not named as nnU-Net's images are, CASE_0000{ending}; rename or remove it")
         found.setdefault(match["case"], {})[int(match["channel"])] = file
-    for file in _files(labels, ending):
-        if file.name.removesuffix(ending) not in found:
-            raise InputError(f"{file}: no image {file.name.removesuffix(ending)}_0000{ending} in {images}; remove it")
+    label_of = {file.name.removesuffix(ending): file for file in _files(labels, ending)}
+    for name, file in label_of.items():
+        if name not in found:
+            raise InputError(f"{file}: no image {name}_0000{ending} in {images}; remove it")
     cases = []
     for name, files in found.items():
         channels = len(description.channels) or len(files)
@@ -96,8 +88,7 @@ def _found(folder: Path, which: str, ending: str, description: Description) -> t
             raise InputError(
                 f"{images}: case {name} has channels {numbers}, expected {channels} from 0000; add what is missing"
             )
-        label = labels / f"{name}{ending}"
-        cases.append(Case(name, tuple(files[i] for i in range(channels)), label if label.is_file() else None))
+        cases.append(Case(name, tuple(files[i] for i in range(channels)), label_of.get(name)))
     return tuple(cases)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medseg.data.cache import IGNORE, CaseCache, PreparedCase
-from medseg.data.cohort import Case
+from medseg.data.case import Case
 from medseg.data.soft import background_first
 from medseg.data.stored import Stored
 from medseg.data.targets import SOFT_STEPS

@@ -69,7 +69,7 @@ def canonical_geometry(geometry: Geometry) -> tuple[tuple[int, int, int], tuple[
 
 
 def images_to_grid(images: np.ndarray, grid: Grid) -> np.ndarray:
-    """Images (C, X, Y, Z) resampled (cubic, linear along an axis of one voxel) onto the plan's grid, float32."""
+    """Images (C, X, Y, Z) resampled (cubic, constant along an axis of one voxel) onto the plan's grid, float32."""
     return np.stack([_resize(_canonical(image, grid), grid.target, order=3) for image in images])
 
 

@@ -38,7 +38,7 @@ def read_channels(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], Ge
         InputError: as `read_geometry`, but for the number of axes; also truncated files and folders.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path}: a folder, expected one file ({', '.join(SUFFIXES)})")
     geometry = read_geometry(path, stacked=True)
     refuse_large(path, (count_channels(path), *geometry.shape))  # before any memory is asked for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,7 @@ from pathlib import Path
 
 from medseg.data.case import Case
 from medseg.data.description import Description, annotated_values
-from medseg.data.listing import CHANNEL, Listing, Part, unknown_channels
-from medseg.data.volume import strip_suffix
+from medseg.data.listing import Listing, Part, case_name
 from medseg.errors import InputError, close_to
 
 __all__ = ["list_table"]
@@ -68,24 +68,15 @@ def list_table(path: Path, description: Description) -> Listing:
         part = parts.get(case.name, "train")
         if part != "train" and case.label is None:
             raise InputError(f"{path}: case {case.name} is in {part}, but has no label; add it or move it to train")
-    return Listing(
-        description.name or (path.parent.resolve().name if path.name == "cases.csv" else path.stem),
-        description.channels or named or unknown_channels(cases),
-        description.classes,
-        tuple(cases),
-        path.parent,
-        path,
-        description.regions,
-        description.soft,
-        parts,
-    )
+    listing = Listing.of(description, cases, path, "" if path.name == "cases.csv" else path.stem, named)
+    return dataclasses.replace(listing, parts=parts)
 
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, Mapping[str, str]]]]:
     """The column names in lower case, and the rows that are not empty with their line numbers."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-        first = text.partition("\n")[0]
+        first = text.lstrip().partition("\n")[0]
         delimiter = "\t" if "\t" in first else ","
         table = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
         lines = [(table.line_num, [cell.strip() for cell in cells]) for cells in table]
@@ -125,9 +116,7 @@ def _names(path: Path, files: Sequence[tuple[Path, ...]], given: Sequence[str]) 
         if not all(given):
             raise InputError(f"{path}: some cases have a name and some have none; fill or remove the column")
         return list(given)
-    stems = [strip_suffix(images[0].name) for images in files]
-    if all(len(images) > 1 and CHANNEL.match(stem) for stem, images in zip(stems, files, strict=True)):
-        stems = [CHANNEL.sub(r"\g<case>", stem) for stem in stems]
+    stems = [case_name(images) for images in files]
     if len(set(stems)) == len(stems):
         return stems
     folders = [images[0].parent for images in files]

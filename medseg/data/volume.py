@@ -30,6 +30,7 @@ __all__ = [
     "read_geometry",
     "read_labels",
     "read_volume",
+    "refuse_missing",
     "refuse_undefined",
     "strip_suffix",
     "suffix_of",
@@ -111,6 +112,20 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     return volume
 
 
+def refuse_missing(path: Path, advice: str) -> None:
+    """Refuses a path at which nothing is, or that may not be looked at; the message ends in `advice`.
+
+    Raises:
+        InputError: it is so.
+    """
+    try:
+        there, what = path.exists(), "no such file"
+    except OSError as error:  # a folder on the way that may not be entered, a name that no file can have
+        there, what = False, f"not readable ({error.strerror})"
+    if not there:
+        raise InputError(f"{path}: {what}{advice}")
+
+
 def refuse_undefined(path: Path, array: NDArray[Any]) -> None:
     """Refuses an image with voxels that are no numbers.
 
@@ -130,7 +145,7 @@ def read_labels(path: str | os.PathLike[str]) -> Volume:
     Raises:
         InputError: as `read_volume`; also values that are not whole numbers or do not fit int16.
     """
-    if Path(path).is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path}: a folder, expected one label file ({', '.join(SUFFIXES)})")
     volume = _read(path, None)
     array = volume.array
@@ -141,7 +156,7 @@ def read_labels(path: str | os.PathLike[str]) -> Volume:
         broken = array != np.rint(array)
         if broken.any():
             raise InputError(
-                f"{volume.path}: label value {array[broken][0]:g} is not a whole number"
+                f"{volume.path}: label value {array[broken][0]:.9g} is not a whole number"
                 f" ({int(broken.sum())} voxels are not); resample labels with nearest neighbours"
             )
     low, high = (array.min(), array.max()) if array.size else (0, 0)
@@ -186,7 +201,7 @@ def write_segmentation(path: str | os.PathLike[str], labels: NDArray[Any], like:
 def _read(path: str | os.PathLike[str], dtype: DTypeLike | None) -> Volume:
     path = _existing(path)
     if path.is_dir():
-        array, geometry = read_dicom(path, dtype)
+        array, geometry = read_dicom(path)
         return Volume(np.ascontiguousarray(array), _sound(path, geometry), path)
     read_geometry(path)  # refuses what no memory should be asked for
     array, geometry = read_nifti(path, dtype) if is_nifti(path) else read_itk(path, dtype)
@@ -195,8 +210,7 @@ def _read(path: str | os.PathLike[str], dtype: DTypeLike | None) -> Volume:
 
 def _existing(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file; check the path")
+    refuse_missing(path, "; check the path")
     if path.is_dir():
         return path
     if strip_suffix(path.name) == path.name:

@@ -158,6 +158,8 @@ def test_a_copy_that_a_drawn_split_may_part(decathlon: Path, save) -> None:
         findings = [f for f in check_data(decathlon, seed=seed).findings if "same image" in f.what]
         assert [finding.severity for finding in findings] == ["error"]
         whats.add(findings[0].what.partition(": cases ")[2][len("a, b") :])
+        if len(whats) == 2:
+            break
     assert len(whats) == 2  # parted by this seed, and by another one
     assert any("another --seed" in what for what in whats)
     entries(decathlon, group={"a": "p1", "b": "p1"})

@@ -176,6 +176,19 @@ def test_a_listed_label_that_is_missing(plain: Path) -> None:
         load_cohort(plain)
 
 
+def test_training_cases_that_cannot_be_read(plain: Path) -> None:
+    write_splits(plain, train=list("abg"), validation=["c"], labelled={"1": ["a"]})
+    (plain / "images/a.nii.gz").write_bytes(b"no volume")
+    (plain / "images/g.nii.gz").unlink()
+    (plain / "images/g.nii.gz").symlink_to("absent")
+    with pytest.raises(InputError, match=r"g\.nii\.gz: no such file, but .* lists it as an image of case g"):
+        load_cohort(plain)
+    cohort = load_cohort(plain, skip_bad=True)
+    assert (names(cohort.labelled), cohort.unlabelled) == (["b"], ())
+    with pytest.raises(InputError, match="none of the 1 labelled cases can be read"):
+        load_cohort(plain, labelled=1, skip_bad=True)
+
+
 @pytest.mark.parametrize(
     ("folder", "budget", "counts", "channels"),
     [

@@ -13,10 +13,11 @@ from medseg.errors import InputError
 def test_cases_with_a_corrected_label_are_labelled(tiny_cohort: Path, tmp_path: Path) -> None:
     before = load_cohort(tiny_cohort, labelled=1)
     name = before.unlabelled[0].name
-    shutil.copy(tiny_cohort / "labelsTr" / f"{name}.nii.gz", tmp_path / f"{name}.nii.gz")
+    shutil.copy(tiny_cohort / "labelsTr" / f"{name}.nii.gz", tmp_path / f"{name}.NII.gz")
+    (tmp_path / f"._{name}.nii.gz").touch()  # macOS leaves such
     after = load_cohort(tiny_cohort, labelled=1, corrected=tmp_path)
     assert [case.name for case in after.labelled] == [before.labelled[0].name, name]
-    assert after.labelled[1].label == tmp_path / f"{name}.nii.gz"
+    assert after.labelled[1].label == tmp_path / f"{name}.NII.gz"
     assert [case.name for case in after.unlabelled] == [case.name for case in before.unlabelled[1:]]
     assert all(case.label is None for case in after.unlabelled)
 

@@ -61,5 +61,5 @@ def test_a_file_that_holds_its_voxels_is_alone(tmp_path: Path, name: str, compre
 @pytest.mark.parametrize("last", ["s%d.raw", "s%d.raw 1 x 1", "s%d.raw 1 2 0", "s%d.raw 1 99999 1", "s%d.raw 5 1 1"])
 def test_numbers_that_cannot_be_followed(tmp_path: Path, last: str) -> None:
     (tmp_path / "a.mhd").write_text(f"{META}ElementDataFile = {last}\n")
-    with pytest.raises(InputError, match=r"a\.mhd: .* data files.*; save it in one file|a\.mhd: data files"):
+    with pytest.raises(InputError, match=r"a\.mhd: .*data files.*; save it in one file"):
         data_files(tmp_path / "a.mhd")

@@ -53,6 +53,19 @@ def test_channels_of_a_case_are_a_list(tmp_path: Path) -> None:
         list_cases(decathlon(tmp_path, [{"image": files}]))
 
 
+def test_a_number_that_channels_share_is_the_cases(tmp_path: Path) -> None:
+    training = [{"image": [f"{folder}/p_{i}.nii.gz" for folder in ("ct", "pet")]} for i in (1001, 1002)]
+    listing = list_cases(decathlon(tmp_path, training, modality={"0": "CT", "1": "PET"}))
+    assert [case.name for case in listing.cases] == ["p_1001", "p_1002"]
+
+
+def test_a_single_channel_that_is_numbered(tmp_path: Path) -> None:
+    listing = list_cases(decathlon(tmp_path, ["a_0000.nii.gz", "b_0000.nii.gz"]))
+    assert [case.name for case in listing.cases] == ["a", "b"]
+    listing = list_cases(decathlon(tmp_path, ["a_0000.nii.gz", "a_0001.nii.gz"]))
+    assert [case.name for case in listing.cases] == ["a_0000", "a_0001"]
+
+
 @pytest.mark.parametrize("labels", [{"background": 0, "b": "2", "a": 1}, {"2": "b", "0": "background", "1": "a"}])
 def test_both_forms_of_labels(tmp_path: Path, labels: dict[str, Any]) -> None:
     touch(tmp_path, "a.nii.gz")
@@ -69,6 +82,8 @@ def test_both_forms_of_labels(tmp_path: Path, labels: dict[str, Any]) -> None:
         ({"0": "background"}, "without gaps"),
         ({"0": "background", "1": [1, 2]}, "neither form"),
         ({"0": "background", "-1": "a"}, "neither form"),
+        ({"0": "background", "1": "a", "4294967295": "ignore"}, "value 4294967295 is too large"),
+        ({"0": "background", "1" * 5000: "a"}, "is too large, expected below 32768"),
         (["background", "a"], "expected"),
         ({}, "expected"),
     ],
@@ -121,6 +136,24 @@ def test_plain_folders_match_by_stem(tmp_path: Path) -> None:
     assert listing.channels == ("unknown",)
     assert listing.classes is None
     assert list_cases(tmp_path, "CT").channels == ("CT",)
+
+
+def test_links_to_nowhere_are_missing_files(tmp_path: Path) -> None:
+    """As git-annex leaves them of what was not fetched: the case does not become an unlabelled one, or none."""
+    touch(tmp_path, "images/a.nii.gz")
+    (tmp_path / "labels").mkdir()
+    for link in ("labels/a.nii.gz", "images/b.nii.gz", "labels/b.nii.gz"):
+        (tmp_path / link).symlink_to("absent")
+    assert [(case.name, case.label) for case in list_cases(tmp_path).cases] == [
+        (name, tmp_path / f"labels/{name}.nii.gz") for name in "ab"
+    ]
+
+
+def test_what_may_not_be_looked_at_is_one_line(tmp_path: Path) -> None:
+    """A name that is too long stands for a folder that is closed, which is open to root."""
+    for path in (tmp_path / ("x" * 300), decathlon(tmp_path, [f"{'x' * 300}.nii.gz"])):
+        with pytest.raises(InputError, match=r"name too long|no such|case name"):
+            list_cases(path)
 
 
 def test_numbered_channels_match_labels_without_the_number(tmp_path: Path) -> None:

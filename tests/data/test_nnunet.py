@@ -58,6 +58,13 @@ def test_cases_channels_and_test_cases(raw: Path) -> None:
     assert [case.name for case in cohort.unlabelled] == ["c"]
 
 
+def test_a_label_that_is_a_link_to_nowhere_is_missing(raw: Path) -> None:
+    (raw / "labelsTr/c.nii.gz").symlink_to("absent")
+    assert list_cases(raw).cases[2].label == raw / "labelsTr/c.nii.gz"
+    with pytest.raises(InputError, match=r"labelsTr/c\.nii\.gz: no such file, but"):
+        load_cohort(raw)
+
+
 def test_regions_and_the_ignored_value(raw: Path) -> None:
     cohort = load_cohort(describe(raw, labels=REGIONS, regions_class_order=[1, 2, 3]))
     assert cohort.classes == {0: "background", 1: "label 1", 2: "label 2", 3: "enhancing", 4: "ignore"}

@@ -73,6 +73,11 @@ def test_several_channels(tmp_path: Path, header: str, cell: str, channels: tupl
     assert list_cases(tmp_path, "CT,PET").channels == ("CT", "PET")
 
 
+def test_a_number_that_channels_share_is_the_cases(tmp_path: Path) -> None:
+    write(tmp_path, "", "image_CT\timage_PET", *(f"ct/p_{i}.nii\tpet/p_{i}.nii" for i in (1001, 1002)))
+    assert [case.name for case in list_cases(tmp_path).cases] == ["p_1001", "p_1002"]
+
+
 def test_an_image_may_be_a_dicom_series(data: Path, save_dicom, save) -> None:
     series = save_dicom(data / "dicom", np.ones((4, 3, 2), int))
     save(data / "dicom.nii.gz", [0, 1], affine=np.diag([1, 1, 3, 1.0]))

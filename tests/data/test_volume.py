@@ -78,6 +78,17 @@ def test_one_volume_reads_the_same_from_every_format(tmp_path: Path, suffix: str
     assert read_geometry(tmp_path / f"case{suffix}").difference(volume.geometry) is None
 
 
+@pytest.mark.parametrize("suffix", [suffix.upper() for suffix in SUFFIXES])
+def test_suffixes_in_capitals(tmp_path: Path, suffix: str) -> None:
+    image = save_nifti(tmp_path / "image.nii.gz", np.zeros((4, 3, 2)))
+    labels = np.arange(24, dtype=np.uint8).reshape(4, 3, 2)
+    path = tmp_path / f"A.1{suffix}"
+    write_segmentation(path, labels, image)
+    assert_array_equal(read_labels(path).array, labels)
+    assert read_geometry(path).difference(read_geometry(image)) is None
+    assert {p.name for p in tmp_path.iterdir()} <= {"image.nii.gz", path.name, "A.1.zraw"}
+
+
 @ROUND_TRIP
 @given(affine=affines(), shape=array_shapes(min_dims=3, max_dims=3, max_side=6), suffix=st.sampled_from(SUFFIXES))
 def test_segmentations_keep_the_grid_between_formats(
@@ -273,6 +284,7 @@ def test_paths_that_are_no_volumes(tmp_path: Path) -> None:
     (tmp_path / "folder.nii.gz").mkdir()
     for name, text in {
         "b.nii.gz": "no such file",
+        f"{'x' * 300}.nii.gz": "",  # that no file can have
         "folder.nii.gz": "a folder",
         "a.txt": "unknown file",
     }.items():

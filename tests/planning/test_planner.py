@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg.data.cohort import Case, Cohort, load_cohort
+from medseg.data.case import Case
+from medseg.data.cohort import Cohort, load_cohort
 from medseg.errors import InputError
 from medseg.plan import Plan, Region, load_plan, save_plan
 from medseg.planning import Sizes, make_plan, plan_cohort
