@@ -47,13 +47,13 @@ def check_keys(config: Mapping[str, Any], base: Mapping[str, Any]) -> None:
     `_target_`, such as one more handler) may be added to a mapping of components.
 
     Raises:
-        InputError: the first unknown key and the nearest known one, or a number like 1e-4, which YAML 1.1 reads as a text.
+        InputError: the first unknown key and the nearest known one, or a number like 1e-4, a text to YAML 1.1.
     """
     for where, key, known in _unknown(config, base, ""):
         raise InputError(f"config key '{where}{key}' is unknown{_nearest_key(where, key, known)}")
     for key, value in _texts(config, base, ""):
         if re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
-            raise InputError(f"config key '{key}': YAML reads {value} as a text; give it a point and a sign, like 1.0e-4")
+            raise InputError(f"config key '{key}': YAML reads {value} as a text; add a point and a sign, like 1.0e-4")
 
 
 def overlay_path(concern: str, name: str) -> Path:
