@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -85,7 +85,8 @@ def sweep(
             return trial_value(run, metric)
 
         failed = run_sweep(asked, study, train, say)
-    say(f"compare them with: medseg compare {folder}")
+    for runs in _comparable(grid_trials(asked), folder):
+        say(f"compare them with: medseg compare {runs}")
     if failed:
         raise InputError(f"{len(failed)} trial(s) failed: {', '.join(failed)}; the same command tries them again")
 
@@ -98,6 +99,12 @@ def _terminated_as_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _comparable(trials: Sequence[Trial], folder: Path) -> list[str]:
+    """The folders of an experiment's runs, as a shell takes them; those of several tasks apart."""
+    tasks = sorted({str(trial.settings.get("task")) for trial in trials})
+    return [f"{folder}/{task}-*" for task in tasks] if len(tasks) > 1 else [str(folder)]
 
 
 def _train(trial: Trial, run: Path, experiment: str, parent: str | None) -> None:
