@@ -45,6 +45,8 @@ def test_a_run_leaves_what_the_readme_says(tiny_run: Path) -> None:
     assert {"kept_share", "images_per_second"} <= set(train[-1])
     validations = [row for row in rows if row["kind"] == "validation"]
     assert [row["step"] for row in validations] == [2, 4]
+    for row in validations:
+        assert row["validation/dice"] == max(row["validation/dice_student"], row["validation/dice_teacher"])
     assert 0 <= validations[-1]["validation/pseudo_label_kept_share"] <= 1
     assert 0 <= validations[-1]["validation/pseudo_label_kept_foreground"] <= 1
 
