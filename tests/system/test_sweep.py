@@ -44,3 +44,11 @@ def test_a_sweep_is_trained_nested_and_compared(medseg: Any, tiny_cohort: Path, 
     assert code == 0, err
     assert "2 trials, 2 of them done or under way" in out
     assert "begins" not in out
+    # another machine, which knows the shared storage and finds the trials' folders as they are
+    finished = {path: path.stat().st_mtime_ns for path in Path("runs/tiny").glob("*/metrics.json")}
+    code, out, err = medseg("sweep", tmp_path / "tiny.yaml", "--storage", f"sqlite:///{tmp_path}/shared.db")
+    assert code == 0, err
+    assert "2 trials, 0 of them done or under way" in out
+    assert {path: path.stat().st_mtime_ns for path in Path("runs/tiny").glob("*/metrics.json")} == finished
+    code, out, err = medseg("sweep", tmp_path / "tiny.yaml", "--storage", f"sqlite:///{tmp_path}/shared.db")
+    assert "2 trials, 2 of them done or under way" in out
