@@ -17,7 +17,7 @@ from medseg.cli.folds import launch_fold, train_folds
 from medseg.engine.folds import collect_folds
 from medseg.errors import InputError
 from medseg.metrics.report import summarise
-from medseg.tracking import list_runs
+from medseg.tracking import default_uri, list_runs
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -47,6 +47,7 @@ def test_folds_are_trained_and_collected(medseg: Any, data: Path, tmp_path: Path
             assert record["last"]["cases"][case] == results
             assert record["last"]["folds"][case] == number
         assert json.loads((tmp_path / "cv" / f"fold_{number}" / "run.json").read_text())["params"]["fold"] == number
+    assert sorted(run.tags["fold"] for run in list_runs(default_uri())) == ["0", "1"]
     members = yaml.safe_load((tmp_path / "cv" / "model" / "ensemble.yaml").read_text())["members"]
     assert members == ["fold_0", "fold_1"]
     for member in members:
