@@ -22,10 +22,12 @@ from medseg.engine.validation import shown_name
 
 __all__ = ["ProgressHandler"]
 
+_FEW = 100  # steps, of which no network learns to segment
+
 
 class ProgressHandler:
     """Shows a run on `console` (standard error by default). Where that is no terminal: a line at each validation and
-    at most every `seconds`."""
+    at most every `seconds`. Minutes that hold few steps are called so, at the start and at the end."""
 
     first_only = True
 
@@ -50,6 +52,7 @@ class ProgressHandler:
 
     def _end(self, trainer: Trainer) -> None:
         self.close()
+        self._say_if_few(trainer)
         if trainer.state.ended:
             self._say(f"stopped after step {trainer.state.iteration} of {trainer.state.steps}: {trainer.state.ended}")
 
@@ -58,8 +61,11 @@ class ProgressHandler:
         self._first = trainer.state.iteration  # of a resumed run not 0
         self._text: dict[str, Any] = {"loss": "", "dice": ""}
         if not self.console.is_terminal:
-            self._say(f"training {trainer.state.steps} steps on {trainer.state.device}")
+            many = "step" if trainer.state.steps == 1 else "steps"
+            self._say(f"training {trainer.state.steps} {many} on {trainer.state.device}")
+            self._say_if_few(trainer)
             return
+        self._say_if_few(trainer)
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -72,6 +78,14 @@ class ProgressHandler:
         )
         self._bar.start()
         self._task = self._bar.add_task("training", total=trainer.state.steps, completed=self._first, **self._text)
+
+    def _say_if_few(self, trainer: Trainer) -> None:
+        minutes, steps = trainer.budget.max_minutes, trainer.state.steps
+        if minutes is not None and steps < _FEW:
+            self._say(
+                f"{minutes:g} minutes hold only {steps} of these steps on this machine, as busy as it is: "
+                "too few to learn much; give more minutes, or a number of steps"
+            )
 
     def _row(self, trainer: Trainer) -> None:
         row = trainer.state.logged

@@ -141,6 +141,16 @@ def test_progress_is_plain_lines_where_there_is_no_terminal() -> None:
     assert "\x1b" not in text.getvalue()
 
 
+@pytest.mark.parametrize(("steps", "few"), [(1, True), (100, False)])
+def test_minutes_that_hold_few_steps_are_called_so(steps: int, few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "_calibrated_steps", lambda _: steps)
+    text = StringIO()
+    trainer, _ = _trainer(Budget(max_minutes=3), (ProgressHandler(Console(file=text, width=200)),))
+    trainer.run()
+    assert text.getvalue().count("3 minutes hold only 1 of these steps") == 2 * few
+    assert ("training 1 step on cpu" in text.getvalue()) == few
+
+
 def test_progress_is_a_bar_on_a_terminal() -> None:
     text = StringIO()
     handler = ProgressHandler(Console(file=text, force_terminal=True, width=120))
