@@ -18,7 +18,7 @@ from monai.utils.module import locate
 from medseg.errors import InputError, close_to, last_words, nearest
 from medseg.share import bundle_folder, overlay_folder, overlay_names
 
-__all__ = ["check_keys", "check_override", "checked_config", "overlay_path"]
+__all__ = ["check_keys", "check_override", "checked_config", "is_number_text", "overlay_path"]
 
 
 def checked_config(base: str) -> dict[str, Any]:
@@ -52,8 +52,13 @@ def check_keys(config: Mapping[str, Any], base: Mapping[str, Any]) -> None:
     for where, key, known in _unknown(config, base, ""):
         raise InputError(f"config key '{where}{key}' is unknown{_nearest_key(where, key, known)}")
     for key, value in _texts(config, base, ""):
-        if re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        if is_number_text(value):
             raise InputError(f"config key '{key}': YAML reads {value} as a text; add a point and a sign, like 1.0e-4")
+
+
+def is_number_text(text: str) -> bool:
+    """Whether `text` is a number with an exponent, such as 1e-4, which YAML 1.1 may take for a text."""
+    return re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", text) is not None
 
 
 def overlay_path(concern: str, name: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,10 +86,12 @@ def assignment(text: str) -> tuple[str, Any]:
     """
     import yaml
 
+    from medseg.bundle import is_number_text
+
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise InputError(f"--set {text}: expected KEY=VALUE, such as --set handlers#steps#every=5")
-    if re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+    if is_number_text(value):
         return key, float(value)
     try:
         return key, yaml.safe_load(value)

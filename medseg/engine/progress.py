@@ -22,7 +22,7 @@ from medseg.engine.validation import shown_name
 
 __all__ = ["ProgressHandler"]
 
-_FEW = 100  # steps, of which no network learns to segment
+_FEW = 100  # steps: fewer teach a network next to nothing
 
 
 class ProgressHandler:
