@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from medseg.cli.console import print_runs, table_console
 from medseg.errors import InputError
 
 if TYPE_CHECKING:
     from medseg.report.comparison import Comparison
+    from medseg.report.page import Cell
 
 __all__ = ["compare"]
 
@@ -99,22 +101,22 @@ def _fetched(ids: list[str], experiment: str | None, tags: list[str], store: str
 
 
 def _show(comparison: Comparison) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
     from medseg.report.comparison_files import basis, group_rows
     from medseg.report.conclusions import conclusions
 
-    console = Console()
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("runs", "n", "seeds", "class", "Dice", "HD95 mm", "cases", "min."):
-        table.add_column(name, justify="left" if name in ("runs", "class") else "right", overflow="fold")
-    for row in group_rows(comparison):
-        label, n, seeds, class_name, dice, hd95, cases, minutes = row
-        numbers = ["-" if v is None else f"{v:.{digits}f}" for v, digits in ((dice, 3), (hd95, 2), (minutes, 1))]
-        table.add_row(Text(str(label)), str(n), str(seeds), Text(str(class_name)), *numbers[:2], str(cases), numbers[2])
-    console.print(table)
+    console = table_console()
+    head = ("runs", "n", "seeds", "class", "Dice", "HD95 mm", "cases", "steps", "min.")
+    digits = {"Dice": 3, "HD95 mm": 2, "min.": 1}
+    cells = dict(zip(head, zip(*group_rows(comparison), strict=True), strict=True))
+    columns = {name: [_text(cell, digits.get(name)) for cell in column] for name, column in cells.items()}
+    spare = ("n", "min.", "seeds", "cases", "HD95 mm")
+    print_runs(console, columns, ("runs", "class"), spare, "")
     for line in (*conclusions(comparison), *(f"Note: {remark}" for remark in comparison.remarks)):
         console.print(f"- {line}", markup=False, highlight=False, soft_wrap=True)
     console.print(basis(comparison), style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+def _text(cell: Cell, digits: int | None) -> str:
+    if cell is None:
+        return "-"
+    return str(cell) if digits is None else f"{cell:.{digits}f}"

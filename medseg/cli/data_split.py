@@ -58,8 +58,11 @@ def split(
         shares[part] = usual if text is None else _share(part, text)
     found = draw_splits(listing, shares["validation"], shares["test"], folds, _counts(budgets), seed)
     write_text(path, json.dumps(found, indent=1) + "\n")
+    with_label = {case.name for case in listing.cases if case.label}
+    labelled = [sum(name in with_label for name in part["train"]) for part in (found, *found.get("folds", ()))]
     said = [f"{len(found[part])} {part}" for part in ("train", "validation", "test")]
-    said += [f"{len(found['folds'])} folds"] if folds else []
+    said[0] += f" ({labelled[0]} labelled)"
+    said += [f"{folds} folds (train on {', '.join(map(str, labelled[1:]))} labelled)"] if folds else []
     said += [f"budgets {', '.join(found['labelled'])}"] if budgets else []
     Console().print(f"{path}: {', '.join(said)}", markup=False, highlight=False, soft_wrap=True)
 

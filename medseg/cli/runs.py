@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+
+from medseg.cli.console import print_runs, table_console
 
 if TYPE_CHECKING:
     from medseg.tracking import RunInfo
@@ -43,22 +42,25 @@ def _runs(
 
     uri = store or default_uri()
     found = list_runs(uri, experiment=experiment, most=most)
-    console = Console()
+    console = table_console()
     if not found:
         console.print(f"{uri}: no runs yet", markup=False, highlight=False, soft_wrap=True)
         return
-    caption = Text(f"{uri}; Dice and HD95 (mm): validation, checkpoint last")
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
-    for name in ("id", "name", "status", "method", "loss", "labels", "seed", "Dice", "HD95", "min."):
-        text = name in ("name", "method", "loss")
-        table.add_column(name, justify="left" if text else "right", overflow="fold", no_wrap=not text)
-    for run in found:
-        numbers = _number(run, "validation_last/dice", 3), _number(run, "validation_last/hd95_mm", 1)
-        minutes = "" if math.isnan(run.seconds) else f"{run.seconds / 60:.1f}"
-        params = (run.params.get(key, "") for key in ("method", "loss", "labelled", "seed"))
-        texts = (run.name, _STATUS.get(run.status, run.status.lower()), *params)
-        table.add_row(run.id[:7], *map(Text, texts), *numbers, minutes)
-    console.print(table)
+    columns = {
+        "id": [run.id[:7] for run in found],
+        "name": [run.name for run in found],
+        "status": [_STATUS.get(run.status, run.status.lower()) for run in found],
+        "method": [run.params.get("method", "") for run in found],
+        "loss": [run.params.get("loss", "") for run in found],
+        "labels": [run.params.get("labelled", "") for run in found],
+        "seed": [run.params.get("seed", "") for run in found],
+        "Dice": [_number(run, "validation_last/dice", 3) for run in found],
+        "HD95": [_number(run, "validation_last/hd95_mm", 1) for run in found],
+        "min.": ["" if math.isnan(run.seconds) else f"{run.seconds / 60:.1f}" for run in found],
+    }
+    caption = f"{uri}; Dice and HD95 (mm): validation, checkpoint last"
+    spare = ("seed", "min.", "HD95", "labels", "loss", "method")
+    print_runs(console, columns, ("name", "method", "loss"), spare, caption)
 
 
 @app.command()

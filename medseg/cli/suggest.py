@@ -116,10 +116,11 @@ def _write(path: Path, ranking: list[Suggestion]) -> None:
 
 def _show(ranking: list[Suggestion], count: int, folder: Path) -> None:
     table = Table(title=f"{len(ranking)} unlabelled cases, what to label first", box=None, header_style="bold")
-    for column in ("rank", "case", "uncertainty", "disagreement", "novelty"):
+    for column in ("rank", "case", "score", "uncertainty", "disagreement", "novelty"):
         table.add_column(column, justify="left" if column == "case" else "right")
     for rank, s in enumerate(ranking[: max(count, 10)], 1):
-        table.add_row(str(rank), Text(s.name), f"{s.uncertainty:.3f}", f"{s.disagreement:.3f}", f"{s.novelty:.3f}")
+        numbers = (f"{number:.3f}" for number in (s.score, s.uncertainty, s.disagreement, s.novelty))
+        table.add_row(str(rank), Text(s.name), *numbers)
     console = Console()
     console.print(table)
     console.print(

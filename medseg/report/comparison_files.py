@@ -23,19 +23,22 @@ _CAPTIONS = {
     "label_efficiency": "The measure against the number of labelled training cases",
     "pseudo_labels": "Pseudo-labels on validation cases: Dice of the voxels kept, during training",
 }
-_GROUP_HEAD = ("runs", "n", "seeds", "class", "Dice", "HD95 mm", "cases", "minutes")
+_GROUP_HEAD = ("runs", "n", "seeds", "class", "Dice", "HD95 mm", "cases", "steps", "minutes")
 
 
 def group_rows(comparison: Comparison) -> list[list[Cell]]:
-    """A row a group and class: label, number of runs and seeds, class, mean Dice, mean HD95, cases, minutes a run."""
+    """A row a group and class: label, number of runs and seeds, class, mean Dice, mean HD95, cases, steps and minutes a
+    run; steps are a range where its runs differ."""
     rows: list[list[Cell]] = []
     for group in comparison.groups:
         minutes = sum(run.seconds for run in group.runs) / len(group.runs) / 60
+        fewest, most = (of(run.steps for run in group.runs) for of in (min, max))
+        steps = most if fewest == most else f"{fewest}-{most}"
         for name in group.class_names:
             dice = [v for v in group.values(name, "dice").values() if not math.isnan(v)]
             hd95 = [v for v in group.values(name, "hd95_mm").values() if not math.isnan(v)]
             means = [sum(values) / len(values) if values else None for values in (dice, hd95)]
-            rows.append([group.label, len(group.runs), group.n_seeds, name, *means, len(dice), minutes])
+            rows.append([group.label, len(group.runs), group.n_seeds, name, *means, len(dice), steps, minutes])
     return rows
 
 
@@ -60,13 +63,14 @@ def basis(comparison: Comparison) -> str:
 
 
 def write_comparison(folder: str | os.PathLike[str], comparison: Comparison) -> None:
-    """Writes differences.csv, cases.csv, comparison.md, comparison.html and a PNG a figure to `folder`. Figures
-    that an earlier comparison left there and this one has not are removed.
+    """Writes groups.csv, differences.csv, cases.csv, comparison.md, comparison.html and a PNG a figure to `folder`.
+    Figures that an earlier comparison left there and this one has not are removed.
 
     Raises:
         InputError: it cannot be written.
     """
     folder = make_folder(folder)
+    write_rows(folder / "groups.csv", [dict(zip(_GROUP_HEAD, row, strict=True)) for row in group_rows(comparison)])
     write_rows(folder / "differences.csv", difference_rows(comparison))
     write_rows(folder / "cases.csv", _case_rows(comparison))
     write_text(folder / "comparison.md", _markdown(comparison))
@@ -91,7 +95,7 @@ def comparison_page(comparison: Comparison, figures: dict[str, Any]) -> str:
         f"<h1>Comparison: {escape('; '.join(g.label for g in comparison.groups[:4]))}</h1>",
         f"<p class=soft>{escape(basis(comparison))}</p>",
         f"<h2>What may be concluded</h2><ul class=said>{said}{remarks}</ul>",
-        "<h2>Groups</h2>" + table(_GROUP_HEAD, group_rows(comparison), digits=(0, 0, 0, 0, 3, 2, 0, 1)),
+        "<h2>Groups</h2>" + table(_GROUP_HEAD, group_rows(comparison), digits=(0, 0, 0, 0, 3, 2, 0, 0, 1)),
         "<h2>Figures</h2>",
         *(picture(figure, _CAPTIONS[name]) for name, figure in figures.items() if figure is not None),
         "<h2>All differences</h2>" + table(head, [list(row.values()) for row in differences], digits=(4,) * len(head)),

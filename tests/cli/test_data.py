@@ -78,9 +78,12 @@ def test_a_split_is_written_once_and_read_back(tmp_path: Path) -> None:
         (tmp_path / "labels").mkdir(exist_ok=True)
         (tmp_path / f"images/{name}.nii.gz").touch()
         (tmp_path / f"labels/{name}.nii.gz").touch()
+    (tmp_path / "images/z.nii.gz").touch()
     first = run("split", tmp_path, "--validation", 2, "--test", "0.125", "--folds", 2, "--budgets", "1,3", "--seed", 5)
     assert first.exit_code == 0, first.output
-    assert first.output.endswith("splits.json: 5 train, 2 validation, 1 test, 2 folds, budgets 1, 3\n")
+    assert first.output.endswith(
+        "splits.json: 6 train (5 labelled), 2 validation, 1 test, 2 folds (train on 3, 4 labelled), budgets 1, 3\n"
+    )
     text = (tmp_path / "splits.json").read_text()
     again = run("split", tmp_path, "--seed", 6)
     assert isinstance(again.exception, InputError)

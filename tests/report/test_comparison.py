@@ -16,7 +16,7 @@ import yaml
 from medseg.errors import InputError
 from medseg.report.comparison import compare
 from medseg.report.comparison_figures import FIGURES, label_efficiency
-from medseg.report.comparison_files import write_comparison
+from medseg.report.comparison_files import group_rows, write_comparison
 from medseg.report.conclusions import conclusions, verdict
 from medseg.report.runs import find_runs, read_history, read_run
 
@@ -52,6 +52,22 @@ def test_seeds_are_averaged_then_cases_paired(make_run: MakeRun) -> None:
     (sentence,) = conclusions(found)
     assert sentence.startswith("pseudo_label - supervised (organ): Dice +0.0")
     assert sentence.endswith("p < 0.001, 12 cases, 2 seeds: better; better recall, better HD95")
+
+
+def test_the_steps_of_each_group_are_shown(make_run: MakeRun, tmp_path: Path) -> None:
+    folders = [make_run("s1", BASE, seed=1), make_run("s2", BASE, seed=2), make_run("p1", BASE, "PseudoLabel")]
+    metrics = json.loads((folders[1] / "metrics.json").read_text())
+    (folders[1] / "metrics.json").write_text(json.dumps({**metrics, "steps": 700}))
+    found = _compare(*folders)
+    assert [row[-2] for row in group_rows(found)] == ["9-700", 9]
+    write_comparison(tmp_path / "out", found)
+    with open(tmp_path / "out/groups.csv") as file:
+        assert [(row["runs"], row["steps"]) for row in csv.DictReader(file)] == [
+            ("supervised", "9-700"),
+            ("pseudo_label", "9"),
+        ]
+    assert "| supervised | 2 | 2 | organ |" in (tmp_path / "out/comparison.md").read_text()
+    assert "| 9-700 |" in (tmp_path / "out/comparison.md").read_text()
 
 
 def test_what_cannot_be_shown_is_said(make_run: MakeRun) -> None:

@@ -27,7 +27,9 @@ def test_suggestions_are_ranked_and_their_labels_go_back_in(
     assert {row["case"] for row in rows} == set(unlabelled)
     assert [int(row["rank"]) for row in rows] == list(range(1, len(unlabelled) + 1))
     first = rows[0]["case"]
-    assert first in out
+    assert out.splitlines()[1].split() == ["rank", "case", "score", "uncertainty", "disagreement", "novelty"]
+    shown = dict(zip(("rank", "case", "score"), out.splitlines()[2].split(), strict=False))
+    assert shown == {"rank": "1", "case": first, "score": f"{float(rows[0]['score']):.3f}"}
     assert [path.name for path in Path("next/labels").iterdir()] == [f"{first}.nii.gz"]
     label, image = nib.load(f"next/labels/{first}.nii.gz"), nib.load(unlabelled[first].images[0])
     assert label.shape == image.shape
