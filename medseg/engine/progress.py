@@ -64,8 +64,10 @@ class ProgressHandler:
             many = "step" if trainer.state.steps == 1 else "steps"
             self._say(f"training {trainer.state.steps} {many} on {trainer.state.device}")
             self._say_if_few(trainer)
+            self._say_if_unlabelled_are_left_out(trainer)
             return
         self._say_if_few(trainer)
+        self._say_if_unlabelled_are_left_out(trainer)
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -85,6 +87,14 @@ class ProgressHandler:
             self._say(
                 f"{minutes:g} minutes hold only {steps} of these steps on this machine, as busy as it is: "
                 "too few to learn much; give more minutes, or a number of steps"
+            )
+
+    def _say_if_unlabelled_are_left_out(self, trainer: Trainer) -> None:
+        ramp = getattr(trainer.iteration.method, "ramp", None)
+        if ramp is not None and ramp.not_before >= trainer.state.steps:
+            self._say(
+                f"{trainer.state.steps} steps end before unlabelled cases are learned from: method#ramp#not_before is "
+                f"{ramp.not_before}; give more steps"
             )
 
     def _row(self, trainer: Trainer) -> None:

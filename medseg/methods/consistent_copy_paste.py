@@ -77,7 +77,7 @@ class ConsistentCopyPaste:
         self.feature_weight = feature_weight
         self.feature_stage = feature_stage
         self.entropy_weight = entropy_weight
-        self.ramp = ramp or Ramp(weight=1.0, start=0.4, length=0.1)
+        self.ramp = ramp or Ramp(weight=1.0, start=0.4, length=0.1, not_before=300)
         self.cosine = FeatureCosineLoss()
 
     def losses(self, batch: Batch, models: Models, progress: Progress) -> MethodOutput:

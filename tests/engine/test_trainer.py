@@ -17,7 +17,7 @@ from medseg.engine import Autocast, Budget, JsonLines, ProgressHandler, StepLog,
 from medseg.engine.iteration import StepResult
 from medseg.engine.validation import ValidationHandler
 from medseg.errors import InputError
-from medseg.methods import Progress
+from medseg.methods import Progress, Ramp
 
 
 class _Loader:
@@ -33,6 +33,7 @@ class _Iteration:
 
     def __init__(self) -> None:
         self.autocast = Autocast("cpu", "fp32")
+        self.method: Any = None
         self.seen: list[tuple[int, Progress]] = []
 
     def __call__(self, raw: dict[str, Any], progress: Progress) -> StepResult:
@@ -149,6 +150,15 @@ def test_minutes_that_hold_few_steps_are_called_so(steps: int, few: bool, monkey
     trainer.run()
     assert text.getvalue().count("3 minutes hold only 1 of these steps") == 2 * few
     assert ("training 1 step on cpu" in text.getvalue()) == few
+
+
+@pytest.mark.parametrize(("steps", "said"), [(4, True), (5, False)])
+def test_a_run_too_short_for_unlabelled_cases_says_so(steps: int, said: bool) -> None:
+    text = StringIO()
+    trainer, iteration = _trainer(Budget(steps=steps), (ProgressHandler(Console(file=text, width=200)),))
+    iteration.method = SimpleNamespace(ramp=Ramp(not_before=4))
+    trainer.run()
+    assert ("4 steps end before unlabelled cases are learned from" in text.getvalue()) == said
 
 
 def test_progress_is_a_bar_on_a_terminal() -> None:

@@ -60,6 +60,21 @@ def test_a_ramp_depends_on_the_share_of_the_run_alone() -> None:
     assert ramp(Progress(20, 100)) == ramp(Progress(200, 1000)) == pytest.approx(math.exp(-1.25))
 
 
+@given(st.integers(0, 500), st.integers(1, 1000), shares, shares)
+def test_a_ramp_begins_neither_before_its_share_nor_before_its_steps(
+    not_before: int, steps: int, start: float, length: float
+) -> None:
+    plain, later = (Ramp(start=start, length=length, not_before=n) for n in (0, not_before))
+    first = max(start * steps, not_before)
+    for step in range(0, steps, 7):
+        found = later(Progress(step, steps))
+        assert found <= plain(Progress(step, steps))
+        if abs(step - first) > 1e-6:
+            assert (found > 0) == (step > first)
+    if not_before <= start * steps:
+        assert all(later(Progress(step, steps)) == plain(Progress(step, steps)) for step in range(0, steps, 7))
+
+
 def test_no_length_is_a_switch() -> None:
     for shape in SHAPES:
         ramp = Ramp(weight=2, start=0.5, length=0, shape=shape)
@@ -78,6 +93,7 @@ def test_a_start_at_the_end_is_never_reached_by_a_step() -> None:
         ({"start": 1.1}, "are shares"),
         ({"length": 400}, "are shares"),
         ({"weight": -1}, "weight is not negative"),
+        ({"not_before": -1}, "not_before is a number of steps, found -1"),
         ({"weight": float("nan")}, "weight is not negative"),
     ],
 )
