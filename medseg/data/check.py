@@ -30,11 +30,11 @@ def check_data(
 ) -> Findings:
     """Reads every case of a dataset once, with all labels that there are, and says what is wrong.
 
-    Errors: a file that cannot be read (missing, truncated, not 3-D, NaN), a label on another grid, label values outside
-    the task, an image that is constant, one image or one group in two parts of the split or of a fold, one image
-    twice that a split drawn from another seed would part, a split that cannot be used. Warnings: channels that will be
-    resampled, an empty label, one image twice within a part, a mix of orientations, extreme spacings, a class that no
-    training or no validation label has, cases in no part.
+    Errors: a file that cannot be read (missing, truncated, not 3-D, NaN), a label without an image or on another
+    grid, label values outside the task, an image that is constant, one image or one group in two parts of the split
+    or of a fold, one image twice that a split drawn from another seed would part, a split that cannot be used.
+    Warnings: channels that will be resampled, an empty label, one image twice within a part, a mix of orientations,
+    extreme spacings, a class that no training or no validation label has, cases in no part.
 
     Args:
         data_dir: as `load_cohort` takes it.
@@ -44,7 +44,7 @@ def check_data(
     Raises:
         InputError: the cases cannot be listed.
     """
-    listing = list_cases(Path(data_dir), modality)
+    listing = list_cases(Path(data_dir), modality, orphans_too=True)
     split, findings = _split(listing, seed)
     roles = {case.name: role for role, part in _roles(split).items() for case in part}
     ordered = [*split.train, *split.validation, *split.test]
@@ -72,6 +72,7 @@ def check_data(
     findings += doubles(checked, places, drawn) + torn(checked, places) + absent_classes(checked, classes or {}, places)
     findings += orientation_mix(checked) + extreme_spacings(checked)
     findings += [Finding.of("warning", None, remark) for remark in listing.remarks]
+    findings += [Finding.of("error", None, line) for line in listing.orphans]
     if outside:
         what = f"{len(outside)} cases are in no part of the split ({outside[0].name}, ...)"
         findings.append(Finding("warning", None, str(split.source), what, "name them there where they are to be used"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,10 +110,7 @@ def load_cohort(
         if not readable:
             raise InputError(f"{listing.source}: none of the {len(inside)} labelled cases can be read; restore some")
         inside = readable
-    for case in (*inside, *outside, *split.validation, *split.test):
-        for path, what in (*((image, "an image") for image in case.images), (case.label, "the label")):
-            if path is not None:
-                refuse_missing(path, f", but {listing.source} lists it as {what} of case {case.name}; restore it")
+    _refuse_missing(listing, (*inside, *outside, *split.validation, *split.test))
     classes = listing.classes or _found_classes(listing, (*inside, *split.validation))
     return Cohort(
         listing.name,
@@ -126,6 +124,21 @@ def load_cohort(
         listing.soft,
         listing.folder,
     )
+
+
+def _refuse_missing(listing: Listing, cases: Iterable[Case]) -> None:
+    """Refuses what is not there, naming the first and how many more."""
+    problems = []
+    for case in cases:
+        for path, what in (*((image, "an image") for image in case.images), (case.label, "the label")):
+            if path is not None:
+                try:
+                    refuse_missing(path, f", but {listing.source} lists it as {what} of case {case.name}")
+                except InputError as error:
+                    problems.append(str(error))
+    if problems:
+        more = f", and {len(problems) - 1} more are missing" if len(problems) > 1 else ""
+        raise InputError(f"{problems[0]}{more}; restore it, or see what `medseg data check` says")
 
 
 def _readable(cases: tuple[Case, ...]) -> tuple[Case, ...]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from medseg.data.case import Case
 from medseg.data.description import Description
-from medseg.data.listing import CHANNEL, Listing, refuse_twice
+from medseg.data.listing import CHANNEL, Listing, orphan, refuse_twice
 from medseg.data.volume import SUFFIXES, is_volume, strip_suffix
 from medseg.errors import InputError
 
@@ -21,7 +22,7 @@ def list_folders(data_dir: Path, description: Description) -> Listing:
     what a dataset.json without cases says.
 
     Raises:
-        InputError: no images, a label without an image, a missing channel, two files of one stem.
+        InputError: no images, a missing channel, two files of one stem.
     """
     images, labels = _by_stem(data_dir / "images", series=True), _by_stem(data_dir / "labels")
     if not images:
@@ -30,18 +31,15 @@ def list_folders(data_dir: Path, description: Description) -> Listing:
             " of a DICOM series each"
         )
     grouped = _grouped(images)
-    if grouped and labels.keys() <= grouped.keys() and not labels.keys() & images.keys() and labels:
+    if labels.keys() & grouped.keys() and not labels.keys() & images.keys():
         cases = [Case(name, _numbered(data_dir, name, files), labels.get(name)) for name, files in grouped.items()]
     else:
         cases = [Case(name, (path,), labels.get(name)) for name, path in images.items()]
-    names = {case.name for case in cases}
-    for stem, path in labels.items():
-        if stem not in names:
-            raise InputError(
-                f"{path}: no image of that name in {data_dir / 'images'} (there is"
-                f" {next(iter(images.values())).name}); rename or remove it"
-            )
-    return Listing.of(description, cases, data_dir / "images")
+    firsts = {case.name: case.images[0] for case in cases}
+    orphans = [
+        orphan(path, stem, data_dir / "images", firsts.values()) for stem, path in labels.items() if stem not in firsts
+    ]
+    return dataclasses.replace(Listing.of(description, cases, data_dir / "images"), orphans=tuple(orphans))
 
 
 def _by_stem(folder: Path, series: bool = False) -> dict[str, Path]:

@@ -18,22 +18,30 @@ __all__ = ["list_cases"]
 _LAYOUTS = "a dataset.json (Medical Segmentation Decathlon or nnU-Net), a cases.csv, or the folders images/ and labels/"
 
 
-def list_cases(data: Path, modality: str | None = None) -> Listing:
+def list_cases(data: Path, modality: str | None = None, *, orphans_too: bool = False) -> Listing:
     """The cases of a dataset; opens no volume, and does not ask whether each listed file is there.
 
     Args:
         data: the folder, or a CSV file.
         modality: replaces what dataset.json says, for all channels or one after another with commas
             ("CT,PET").
+        orphans_too: also where labels have no image, which the listing then says.
 
     Raises:
-        InputError: no layout is there, or what is there is not readable, broken, empty or contradicts itself.
+        InputError: labels have no image, no layout is there, or what is there is not readable, broken, empty or
+            contradicts itself.
     """
     try:
         listing = _listed(data)
     except OSError as error:
         name, reason = error.filename or data, error.strerror or error
         raise InputError(f"{name}: not readable ({reason}); check the path, and that you may read it") from error
+    if listing.orphans and not orphans_too:
+        first, _, todo = listing.orphans[0].rpartition("; ")
+        more = f", and so for {len(listing.orphans) - 1} more" if len(listing.orphans) > 1 else ""
+        raise InputError(
+            f"{first}{more}; {todo}, or pair images and labels in a cases.csv; `medseg data check {data}` lists all"
+        )
     channels = _channels(modality, listing) if modality else listing.channels
     if len(channels) > 1 and all(len(case.images) == 1 for case in listing.cases):  # 4-D, as in the Decathlon
         stacked = (dataclasses.replace(case, images=case.images * len(channels)) for case in listing.cases)

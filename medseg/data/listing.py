@@ -11,10 +11,10 @@ from typing import Literal, Self
 from medseg.data.case import Case
 from medseg.data.description import Description
 from medseg.data.volume import strip_suffix
-from medseg.errors import InputError
+from medseg.errors import InputError, close_to
 from medseg.plan import Region
 
-__all__ = ["CHANNEL", "Fold", "Listing", "Part", "case_name", "refuse_names", "refuse_twice"]
+__all__ = ["CHANNEL", "Fold", "Listing", "Part", "case_name", "orphan", "refuse_names", "refuse_twice"]
 
 CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 """nnU-Net's names: `CASE_0000`, the last part counts channels."""
@@ -47,6 +47,7 @@ class Listing:
         parts: the part of a case by its name, where the source assigns one.
         folds: where a splits_final.json of nnU-Net lies beside the data.
         remarks: what a user should know, one line each; no reason to stop.
+        orphans: labels without an image of their name, one line each (see `orphan`); a reason to stop.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Listing:
     parts: Mapping[str, Part] = field(default_factory=dict)
     folds: tuple[Fold, ...] = ()
     remarks: tuple[str, ...] = ()
+    orphans: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.soft:
@@ -96,6 +98,16 @@ def case_name(images: Sequence[Path]) -> str:
     found = [match for stem in stems if (match := CHANNEL.match(stem))]
     numbered = len({match["case"] for match in found}) == 1 < len({match["channel"] for match in found}) == len(stems)
     return found[0]["case"] if numbered else stems[0]
+
+
+def orphan(label: Path, name: str, folder: Path, images: Iterable[Path]) -> str:
+    """What to say of a label that has no image `name` in `folder`; `images` are those that are there, of several
+    channels the first."""
+    stems = {strip_suffix(image.name).lower(): image.name for image in images}
+    by_name = stems | {stem.removesuffix("_0000"): image for stem, image in stems.items()}
+    near = by_name.get(close_to(strip_suffix(label.name).lower(), by_name))
+    said = f" (the nearest is {near})" if near else f" (there is {next(iter(by_name.values()))})" if by_name else ""
+    return f"{label}: no image {name} in {folder}{said}; rename or remove it"
 
 
 def refuse_twice(names: Iterable[str], what: str) -> None:

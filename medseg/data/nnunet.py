@@ -10,7 +10,7 @@ from typing import Any
 
 from medseg.data.case import Case
 from medseg.data.description import Description, describe
-from medseg.data.listing import CHANNEL, Fold, Listing, Part
+from medseg.data.listing import CHANNEL, Fold, Listing, Part, orphan
 from medseg.data.volume import SUFFIXES
 from medseg.errors import InputError
 
@@ -29,16 +29,17 @@ def list_nnunet(path: Path, content: Mapping[str, Any]) -> Listing:
     folds of a `splits_final.json` beside dataset.json are kept.
 
     Raises:
-        InputError: dataset.json is broken, no images, a missing channel, a label without an image.
+        InputError: dataset.json is broken, no images, a missing channel.
     """
     folder, description = path.parent, describe(path, content)
     remarks: list[str] = []
+    orphans: list[str] = []
     test: tuple[Case, ...]
     if "dataset" in content:
         cases, test = _listed(path, content["dataset"]), ()
     else:
         ending = _ending(path, content)
-        cases, test = _found(folder, "Tr", ending, description), _found(folder, "Ts", ending, description)
+        cases, test = (_found(folder, which, ending, description, orphans) for which in ("Tr", "Ts"))
         if not cases:
             raise InputError(f"{folder / 'imagesTr'}: no files CASE_0000{ending}; expected the images of nnU-Net there")
     count, labels = content.get("numTraining"), sum(case.label is not None for case in cases)
@@ -56,7 +57,7 @@ def list_nnunet(path: Path, content: Mapping[str, Any]) -> Listing:
     parts: dict[str, Part] = {case.name: "test" for case in test}
     listing = Listing.of(description, (*cases, *test), path)
     folds = _folds(folder / "splits_final.json")
-    return dataclasses.replace(listing, parts=parts, folds=folds, remarks=tuple(remarks))
+    return dataclasses.replace(listing, parts=parts, folds=folds, remarks=tuple(remarks), orphans=tuple(orphans))
 
 
 def _ending(path: Path, content: Mapping[str, Any]) -> str:
@@ -68,7 +69,8 @@ def _ending(path: Path, content: Mapping[str, Any]) -> str:
     return str(ending)
 
 
-def _found(folder: Path, which: str, ending: str, description: Description) -> tuple[Case, ...]:
+def _found(folder: Path, which: str, ending: str, description: Description, orphans: list[str]) -> tuple[Case, ...]:
+    """The cases; what to say of labels without an image is added to `orphans`."""
     images, labels = folder / f"images{which}", folder / f"labels{which}"
     found: dict[str, dict[int, Path]] = {}
     for file in _files(images, ending):
@@ -77,9 +79,8 @@ def _found(folder: Path, which: str, ending: str, description: Description) -> t
             raise InputError(f"{file}: not named as nnU-Net's images are, CASE_0000{ending}; rename or remove it")
         found.setdefault(match["case"], {})[int(match["channel"])] = file
     label_of = {file.name.removesuffix(ending): file for file in _files(labels, ending)}
-    for name, file in label_of.items():
-        if name not in found:
-            raise InputError(f"{file}: no image {name}_0000{ending} in {images}; remove it")
+    firsts = [next(iter(files.values())) for files in found.values()]
+    orphans += [orphan(f, f"{n}_0000{ending}", images, firsts) for n, f in label_of.items() if n not in found]
     cases = []
     for name, files in found.items():
         channels = len(description.channels) or len(files)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from medseg.data.check import check_data
+from medseg.data.cohort import load_cohort
 from medseg.data.findings import Finding, Findings
 from medseg.errors import InputError
 
@@ -264,3 +265,35 @@ def test_a_missing_image_is_a_finding(decathlon: Path) -> None:
     (decathlon / "images/b.nii.gz").unlink()
     finding = only(check_data(decathlon), "error")
     assert (finding.case, finding.what) == ("b", "no such file")
+
+
+def test_labels_without_an_image_are_all_listed_with_the_nearest(tmp_path: Path, save) -> None:
+    for name in ("case_1", "case_2", "case_3", "case_4"):
+        save(tmp_path / f"images/{name}.nii.gz", [0, ord(name[-1])])
+    for name in ("case_1", "case_2", "Case_3", "case_4_seg", "xyz"):
+        save(tmp_path / f"labels/{name}.nii.gz", [0, 1], np.uint8)
+    found = check_data(tmp_path)
+    assert found.counts["unlabelled"] == 2
+    assert [(f.file, f.what.rpartition(" (")[2]) for f in found.findings if f.severity == "error"] == [
+        (f"{tmp_path}/labels/Case_3.nii.gz", "the nearest is case_3.nii.gz)"),
+        (f"{tmp_path}/labels/case_4_seg.nii.gz", "the nearest is case_4.nii.gz)"),
+        (f"{tmp_path}/labels/xyz.nii.gz", "there is case_1.nii.gz)"),
+    ]
+    with pytest.raises(InputError) as error:
+        load_cohort(tmp_path)
+    assert "labels/Case_3.nii.gz: no image Case_3" in str(error.value)
+    assert "and so for 2 more; rename or remove it" in str(error.value)
+    assert f"`medseg data check {tmp_path}` lists all" in str(error.value)
+
+
+def test_channels_are_still_found_beside_such_a_label(tmp_path: Path, save) -> None:
+    for name in "abc":
+        save(tmp_path / f"images/{name}_0000.nii.gz", [0, ord(name)])
+        save(tmp_path / f"images/{name}_0001.nii.gz", [1, ord(name)])
+    for name in ("a", "b", "C_0000"):
+        save(tmp_path / f"labels/{name}.nii.gz", [0, 1], np.uint8)
+    found = check_data(tmp_path)
+    assert len(found.channels) == 2
+    (line,) = texts(found, "error")
+    assert "no image C_0000 in" in line
+    assert "the nearest is c_0000.nii.gz" in line

@@ -172,7 +172,12 @@ def test_a_listed_label_that_is_missing(plain: Path) -> None:
     (plain / "dataset.json").write_text(json.dumps(content))
     write_splits(plain, train=["a", "b", "h"], validation=["c"], labelled={"1": ["a"]})
     assert names(load_cohort(plain, labelled=1).unlabelled) == ["b", "h"]
-    with pytest.raises(InputError, match=r"labels/h\.nii\.gz: no such file, but"):
+    with pytest.raises(InputError, match=r"labels/h\.nii\.gz: no such file, but[^;]*case h; restore"):
+        load_cohort(plain)
+    (plain / "images/a.nii.gz").unlink()
+    with pytest.raises(
+        InputError, match=r"images/a\.nii\.gz: no such file[^;]*case a, and 1 more are missing; restore"
+    ):
         load_cohort(plain)
 
 
