@@ -33,7 +33,10 @@ def evaluate(
     csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write CSV here.")] = None,
     classes: Annotated[
         str | None,
-        typer.Option(metavar="VALUE=NAME,...", help="The classes to judge. By default every label value above 0."),
+        typer.Option(
+            metavar="VALUE=NAME,...",
+            help="The classes to judge. By default every label value above 0, with the names of `predict`.",
+        ),
     ] = None,
     tolerance: Annotated[
         float, typer.Option("--tolerance-mm", min=0, help="Of the surface Dice: what a second rater differs by.")
@@ -91,7 +94,7 @@ def _files(
     from rich.progress import track
 
     from medseg.files import make_folder
-    from medseg.report.evaluation import check_grids, evaluate_pairs, pair_files, parse_classes
+    from medseg.report.evaluation import check_grids, class_names, evaluate_pairs, pair_files, parse_classes
 
     names = None if classes is None else parse_classes(classes)
     pairs, extra = pair_files(prediction, reference)
@@ -100,7 +103,7 @@ def _files(
         make_folder(target.parent)  # known to be writable before the work
     errors = Console(stderr=True)
     shown = track(pairs, "Judging", console=errors, transient=True, disable=not errors.is_terminal)
-    found = evaluate_pairs(shown, names, tolerance)
+    found = evaluate_pairs(shown, names, tolerance, class_names(pair.prediction for pair in pairs))
     notes = [f"Warning: {prediction}: no reference, so not judged: {', '.join(extra)}"] if extra else []
     if found.not_judged:
         values = ", ".join(map(str, found.not_judged))

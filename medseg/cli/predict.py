@@ -33,6 +33,9 @@ def predict(
         list[Path], typer.Argument(metavar="INPUT...", help="NIfTI, NRRD, MHA, DICOM: files, folders, trees of series.")
     ],
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where segmentations are written.")],
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="INPUT is a data set, as in training: its cases without a label.")
+    ] = False,
     keep_format: Annotated[bool, typer.Option(help="Write in the input's format instead of NIfTI (.nii.gz).")] = False,
     dicom_seg: Annotated[
         bool, typer.Option(help="Write NAME.dcm, a DICOM segmentation, too. Needs DICOM input and medseg[dicom].")
@@ -60,17 +63,21 @@ def predict(
     \b
     Example:
       medseg predict runs/a/model scans/ --output segmentations/
+      medseg predict runs/a/model my_cohort/ --unlabelled --output segmentations/
     """
     # heavy imports where they are needed: `--help` and `--version` answer at once
     from medseg.engine import Autocast, pick_device
     from medseg.files import make_folder
-    from medseg.inference import PlannedInferer, find_inputs, load_model
+    from medseg.inference import PlannedInferer, find_inputs, load_model, unlabelled_cases
     from medseg.inference.batch import Failure, predict_cases
     from medseg.inference.outputs import Outputs
 
     where = pick_device(f"cuda:{os.environ['LOCAL_RANK']}" if _own_gpu(device) else device)
     loaded = load_model(model, where)
-    found = find_inputs(inputs, len(loaded.plan.channels))
+    if unlabelled and len(inputs) > 1:
+        raise InputError(f"--unlabelled: {len(inputs)} inputs, expected one data set; predict them one by one")
+    channels = [channel.name for channel in loaded.plan.channels]
+    found = unlabelled_cases(inputs[0], channels) if unlabelled else find_inputs(inputs, len(channels))
     cases = share(found.cases, shard)
     inferer = PlannedInferer(loaded.plan, where, mirror, skip_outside)
     autocast = Autocast(where)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medseg.data.case import Case
 from medseg.data.description import annotated_values, describe
-from medseg.data.listing import Listing, case_name
+from medseg.data.listing import Fold, Listing, Part, case_name
 from medseg.data.volume import strip_suffix, suffix_of
 from medseg.errors import InputError
 
@@ -16,9 +17,10 @@ __all__ = ["list_decathlon"]
 
 
 def list_decathlon(path: Path, content: Mapping[str, Any]) -> Listing:
-    """The cases under `training` of a `dataset.json`; its `test` (images without labels) is not used.
+    """The cases under `training` and `validation` of a `dataset.json`; its `test` (images without labels) is not used.
 
-    A case may also say `"annotated"` (the label values or class names looked for) and `"group"` (the patient).
+    A case may also say `"annotated"` (the label values or class names looked for) and `"group"` (the patient), one
+    under `training` also `"fold"`, as in MONAI's Auto3DSeg: in which fold it validates, from 0, where it has a label.
 
     Files may be numbered by channel without being listed so, as nnU-Net v1 does.
 
@@ -31,6 +33,10 @@ def list_decathlon(path: Path, content: Mapping[str, Any]) -> Listing:
             f'{path}: no list of cases under "training"; expected [{{"image": "imagesTr/a.nii.gz", "label":'
             ' "labelsTr/a.nii.gz"}, ...]'
         )
+    judged = content.get("validation") or []
+    if not isinstance(judged, list):
+        raise InputError(f'{path}: "validation" is {judged!r:.80}, expected a list of cases as under "training"')
+    trained, entries = len(entries), [*entries, *judged]
     description = describe(path, content)
     files = [_entry(path, entry) for entry in entries]
     files = [(_numbered(images, max(len(description.channels), 1)), label) for images, label in files]
@@ -42,7 +48,30 @@ def list_decathlon(path: Path, content: Mapping[str, Any]) -> Listing:
         more = entry if isinstance(entry, dict) else {}
         annotated = annotated_values(f"{path}: case {name}", more.get("annotated"), description.classes)
         cases.append(Case(name, images, label, annotated, _group(path, name, more.get("group"))))
-    return Listing.of(description, cases, path)
+    for case in cases[trained:]:
+        if case.label is None:
+            raise InputError(
+                f'{path}: case {case.name} under "validation" has no label; add it or move it to "training"'
+            )
+    parts: dict[str, Part] = {case.name: "validation" for case in cases[trained:]}
+    folds = _folds(path, cases[:trained], entries)
+    return dataclasses.replace(Listing.of(description, cases, path), parts=parts, folds=folds)
+
+
+def _folds(path: Path, cases: Sequence[Case], entries: Sequence[object]) -> tuple[Fold, ...]:
+    """The folds of Auto3DSeg; what names none trains in all of them."""
+    numbers = [entry.get("fold") if isinstance(entry, dict) else None for entry in entries[: len(cases)]]
+    pairs = list(zip(cases, numbers, strict=True))
+    for case, number in pairs:
+        if number is not None and (type(number) is not int or not 0 <= number < len(cases)):
+            raise InputError(f'{path}: case {case.name} has "fold" {number!r:.80}, expected 0, 1, 2, ...; correct it')
+    return tuple(
+        Fold(
+            tuple(case.name for case, number in pairs if number != k),
+            tuple(case.name for case, number in pairs if number == k and case.label),
+        )
+        for k in range(max((number + 1 for number in numbers if number is not None), default=0))
+    )
 
 
 def _entry(path: Path, entry: object) -> tuple[tuple[Path, ...], Path | None]:

@@ -45,7 +45,7 @@ class Listing:
         source: the file or folder that lists the cases, for messages.
         regions, soft: as in `Cohort`.
         parts: the part of a case by its name, where the source assigns one.
-        folds: where a splits_final.json of nnU-Net lies beside the data.
+        folds: where the source assigns them, or a splits_final.json of nnU-Net lies beside the data.
         remarks: what a user should know, one line each; no reason to stop.
         orphans: labels without an image of their name, one line each (see `orphan`); a reason to stop.
     """

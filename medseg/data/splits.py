@@ -38,8 +38,8 @@ def split_cases(listing: Listing, seed: int, fold: int | None = None) -> Split:
     Args:
         listing: the cases.
         seed: of what is drawn.
-        fold: train and validate by this fold of splits.json (or of nnU-Net's splits_final.json), counted from 0,
-            instead; test cases stay what they are.
+        fold: train and validate by this fold of splits.json (or of the listing), counted from 0, instead; test cases
+            stay what they are.
 
     Raises:
         InputError: splits.json is broken, names unknown cases, one case twice or a case without label to
@@ -62,7 +62,7 @@ def split_cases(listing: Listing, seed: int, fold: int | None = None) -> Split:
 
 
 def list_folds(listing: Listing) -> tuple[Fold, ...]:
-    """The folds of splits.json, else those of nnU-Net's splits_final.json, checked; empty where there are none.
+    """The folds of splits.json, else those of the listing, checked; empty where there are none.
 
     Raises:
         InputError: a fold names unknown cases, a case twice, a test case, or a case without label to validate.
@@ -74,7 +74,9 @@ def list_folds(listing: Listing) -> tuple[Fold, ...]:
     test |= set(_names(path, "test", content.get("test", []), known))
     rows: list[tuple[Any, Any]]
     if "folds" not in content:
-        path, rows = listing.folder / "splits_final.json", [(list(f.train), list(f.validation)) for f in listing.folds]
+        rows = [(list(fold.train), list(fold.validation)) for fold in listing.folds]
+        path = listing.folder / "splits_final.json"
+        path = path if path.is_file() else listing.source
     else:
         if not isinstance(content["folds"], list) or not all(isinstance(fold, dict) for fold in content["folds"]):
             raise InputError(f'{path}: "folds" is not a list of {{"train": [...], "validation": [...]}}; correct it')

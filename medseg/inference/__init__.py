@@ -1,7 +1,7 @@
 """How a volume is done: sliding window, back to the file's own grid, the model folder."""
 
 from medseg.inference.inferer import PlannedInferer
-from medseg.inference.inputs import find_cases, find_inputs
+from medseg.inference.inputs import find_cases, find_inputs, unlabelled_cases
 from medseg.inference.model import Model, load_model, save_model
 from medseg.inference.sliding_window import sliding_window
 from medseg.inference.volumes import VolumeDataset, VolumeItem, predict_labels
@@ -17,4 +17,5 @@ __all__ = [
     "predict_labels",
     "save_model",
     "sliding_window",
+    "unlabelled_cases",
 ]

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.data.case import Case
+from medseg.data.layouts import list_cases
 from medseg.data.listing import CHANNEL
 from medseg.data.stacked import count_channels
 from medseg.data.volume import SUFFIXES, is_volume, strip_suffix
 from medseg.errors import InputError
 from medseg.inference.dicom_tree import safe_name, series_of
 
-__all__ = ["Found", "find_cases", "find_inputs", "one_case"]
+__all__ = ["Found", "find_cases", "find_inputs", "one_case", "unlabelled_cases"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,22 @@ def one_case(paths: Sequence[Path], channels: int) -> Case:
     if len(cases) != 1:
         raise InputError(f"{paths[0]}: {len(cases)} volumes, expected one; predict them one by one")
     return cases[0]
+
+
+def unlabelled_cases(data: Path, channels: Sequence[str]) -> Found:
+    """The cases of a data set that have no label, whatever its layout; `channels` are the names of the model's, which
+    decide where the data does not say that one file holds them all.
+
+    Raises:
+        InputError: as `list_cases`, or all cases have labels.
+    """
+    listing = list_cases(data)
+    if len(listing.channels) != len(channels):
+        listing = list_cases(data, ",".join(channels))
+    cases = [case for case in listing.cases if case.label is None]
+    if not cases:
+        raise InputError(f"{data}: all {len(listing.cases)} cases have labels; name the images to predict any of them")
+    return Found(cases, {})
 
 
 def find_inputs(inputs: Sequence[Path], channels: int) -> Found:
@@ -116,8 +133,11 @@ def _files(path: Path, problems: dict[str, str]) -> list[tuple[str, Path]]:
         found = [entry for entry in found if _inside(entry[1], path, problems)]
         found = found or list(_series(path, problems))
         if not found and len(problems) == before:
+            data = any((path / name).exists() for name in ("dataset.json", "cases.csv", "images"))
+            hint = "; of a data set name the folder of its images, or give --unlabelled" if data else ""
             raise InputError(
                 f"{path}: no volumes in this folder; expected files ending in {', '.join(SUFFIXES)}, or DICOM series"
+                f"{hint}"
             )
         return found
     if not path.exists():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ __all__ = [
     "Evaluation",
     "Pair",
     "check_grids",
+    "class_names",
     "evaluate_pairs",
     "pair_files",
     "parse_classes",
@@ -102,30 +105,35 @@ def check_grids(pairs: Iterable[Pair]) -> None:
 
 
 def evaluate_pairs(
-    pairs: Iterable[Pair], classes: Mapping[int, str] | None = None, tolerance_mm: float = TOLERANCE_MM
+    pairs: Iterable[Pair],
+    classes: Mapping[int, str] | None = None,
+    tolerance_mm: float = TOLERANCE_MM,
+    names: Mapping[int, str] | None = None,
 ) -> Evaluation:
     """Reads and judges pairs of label maps on equal grids, by all measures but the calibration error.
 
     Args:
         pairs: what `pair_files` gave, checked by `check_grids`.
         classes: label value -> class name, without the background. None takes every value above 0 that a file
-            holds, named by its number.
+            holds.
         tolerance_mm: of the surface Dice.
+        names: of these values, see `class_names`; by its number where there is none.
 
     Raises:
         InputError: a file cannot be read, or no file holds a class.
     """
+    named = names or {}
     judged: dict[str, tuple[Pair, dict[str, ClassResult]]] = {}
     found: set[int] = set()
     for pair in pairs:
         prediction, reference = read_labels(pair.prediction), read_labels(pair.reference)
         values = {int(v) for array in (prediction.array, reference.array) for v in np.unique(array)} - {0}
         found |= values
-        of_case = classes if classes is not None else {v: str(v) for v in sorted(values) if v > 0}
+        of_case = classes if classes is not None else {v: named.get(v, str(v)) for v in sorted(values) if v > 0}
         results = judge(prediction.array, reference.array, reference.geometry.spacing, of_case, tolerance_mm)
         judged[pair.case] = pair, {result.class_name: result for result in results}
     if classes is None:
-        classes = {value: str(value) for value in sorted(found) if value > 0}
+        classes = {value: named.get(value, str(value)) for value in sorted(found) if value > 0}
     if not classes:
         raise InputError(
             f"{', '.join(str(p.reference) for p, _ in judged.values())}: only background in references and "
@@ -143,6 +151,21 @@ def evaluate_pairs(
         not_judged=tuple(sorted(found - set(classes))),
         tolerance_mm=tolerance_mm,
     )
+
+
+def class_names(predictions: Iterable[Path]) -> dict[int, str]:
+    """Names by label value from what `medseg predict` wrote beside segmentations, `NAME.json`. A value has none where
+    these differ, where it alone is not the whole of a region, and where its name is that of another."""
+    found: dict[int, set[str]] = {}
+    for path in predictions:
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):  # nothing is said there
+            record = json.loads((path.parent / f"{strip_suffix(path.name)}.json").read_text(encoding="utf-8"))
+            for name, one in record["classes"].items():
+                if one["values"] == [one["value"]]:
+                    found.setdefault(int(one["value"]), set()).add(name)
+    names = {value: name for value, (name, *others) in found.items() if not others and not name.isdecimal()}
+    often = Counter(names.values())
+    return {value: name for value, name in names.items() if often[name] == 1}
 
 
 def parse_classes(text: str) -> dict[int, str]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from medseg.data.layouts import list_cases
+from medseg.data.splits import list_folds, split_cases
 from medseg.errors import InputError
 
 
@@ -40,6 +41,31 @@ def test_decathlon(tmp_path: Path) -> None:
     assert [case.name for case in listing.cases] == ["a", "b", "c"]
     assert listing.cases[0].label == tmp_path / "labelsTr/a.nii.gz"
     assert listing.cases[1].label is listing.cases[2].label is None
+
+
+def test_validation_and_folds_of_a_monai_datalist(tmp_path: Path) -> None:
+    def entry(name: str, **more: Any) -> dict[str, Any]:
+        return {"image": f"imagesTr/{name}.nii.gz", "label": f"labelsTr/{name}.nii.gz", **more}
+
+    training = [entry("a", fold=0), entry("b", fold=1), entry("c", fold=1), {"image": "d.nii.gz", "fold": 1}, "e.nii"]
+    data = decathlon(tmp_path, training)
+    folds = [(" ".join(fold.train), " ".join(fold.validation)) for fold in list_folds(list_cases(data))]
+    assert folds == [("b c d e", "a"), ("a e", "b c")]
+    split = split_cases(list_cases(data), 0, fold=1)
+    assert [case.name for case in split.validation] == ["b", "c"]
+    split = split_cases(list_cases(decathlon(tmp_path, training, validation=[entry("v")])), 0)
+    assert [case.name for case in split.validation] == ["v"]
+    assert [case.name for case in split.train] == list("abcde")
+    for training, more, said in (
+        ([entry("a", fold="1")], {}, "case a has \"fold\" '1', expected 0, 1, 2"),
+        ([entry("a", fold=10**9)], {}, 'case a has "fold" 1000000000, expected'),
+        ([entry("a")], {"validation": ["v.nii.gz"]}, 'case v under "validation" has no label'),
+        ([entry("a")], {"validation": "v"}, "\"validation\" is 'v', expected a list"),
+    ):
+        with pytest.raises(InputError, match=said):
+            list_cases(decathlon(tmp_path, training, **more))
+    with pytest.raises(InputError, match=r'dataset.json: "fold 0 validation" is empty'):
+        list_folds(list_cases(decathlon(tmp_path, [entry("a", fold=1), entry("b", fold=2), entry("c")])))
 
 
 def test_channels_of_a_case_are_a_list(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from medseg.errors import InputError
 from medseg.inference.dicom_tree import safe_name
-from medseg.inference.inputs import find_inputs
+from medseg.inference.inputs import find_inputs, unlabelled_cases
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,17 @@ def test_long_names_stay_apart(save_dicom: Any, tmp_path: Path) -> None:
     assert len(safe_name("\u00e4" * 300).encode()) <= 100
     assert safe_name("\u00e4" * 300) != safe_name("\u00e4" * 301)
     assert safe_name("a" * 100) == "a" * 100
+
+
+def test_unlabelled_cases_of_several_channels(tmp_path: Path) -> None:
+    for name in ("images/a_0000", "images/a_0001", "images/b_0000", "images/b_0001", "labels/a"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.nii.gz").touch()
+    (case,) = unlabelled_cases(tmp_path, ["CT", "PET"]).cases
+    assert (case.name, [path.name for path in case.images]) == ("b", ["b_0000.nii.gz", "b_0001.nii.gz"])
+    with pytest.raises(InputError, match=r"case a has 2 image file\(s\), but there are 3 modalities"):
+        unlabelled_cases(tmp_path, ["T1", "T2", "FLAIR"])
+    for path in tmp_path.glob("images/*_0001*"):
+        path.unlink()
+    (case,) = (c for c in unlabelled_cases(tmp_path, ["T1", "T2"]).cases if c.name.startswith("b"))
+    assert case.stacked  # one file that holds all channels

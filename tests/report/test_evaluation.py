@@ -14,6 +14,7 @@ from medseg.errors import InputError
 from medseg.report.evaluation import (
     Pair,
     check_grids,
+    class_names,
     evaluate_pairs,
     pair_files,
     parse_classes,
@@ -130,6 +131,29 @@ def test_without_classes_every_value_of_any_file_is_judged_in_every_case(tmp_pat
     assert evaluation.not_judged == ()
     # the same as when the classes are said
     assert repr(evaluate_pairs(pairs, {1: "1", 2: "2", 3: "3"}).results) == repr(evaluation.results)
+
+
+def test_classes_are_called_as_predictions_say(tmp_path: Path) -> None:
+    predictions, references = _folders(tmp_path)
+
+    def said(case: str, **classes: tuple[int, list[int]]) -> None:
+        found = {name: {"value": value, "values": values} for name, (value, values) in classes.items()}
+        (predictions / f"{case}.json").write_text(json.dumps({"classes": found}))
+
+    def named() -> list[str]:
+        pairs, _ = pair_files(predictions, references)
+        return list(evaluate_pairs(pairs, names=class_names(pair.prediction for pair in pairs)).classes.values())
+
+    said("a", liver=(1, [1]), kidney=(2, [2]))
+    assert named() == ["liver", "kidney", "3"]
+    (predictions / "b.json").write_text('{"RepetitionTime": 2}')  # what BIDS keeps beside an image
+    assert named() == ["liver", "kidney", "3"]
+    said("b", liver=(1, [1]), spleen=(2, [2]), stone=(3, [3]))
+    assert named() == ["liver", "2", "stone"]
+    said("b", liver=(3, [3]))
+    assert named() == ["1", "kidney", "3"]
+    said("b", tumour=(3, [2, 3]))
+    assert named() == ["liver", "kidney", "3"]
 
 
 def test_with_classes_other_values_are_not_judged_but_named(tmp_path: Path) -> None:

@@ -43,6 +43,27 @@ def test_a_broken_file_stops_none_of_the_others(medseg: Any, model: Path) -> Non
     assert sorted(p.name for p in Path("out").iterdir()) == [f"{n}.{s}" for n in "ace" for s in ("json", "nii.gz")]
 
 
+def test_the_unlabelled_cases_of_a_data_set(medseg: Any, model: Path) -> None:
+    for i, name in enumerate("abc"):
+        _save(f"scans/{name}.nii.gz", i)
+    rows = ["name,image,label", "first,scans/a.nii.gz,", "second,scans/b.nii.gz,b_seg.nii.gz", "third,scans/c.nii.gz,"]
+    Path("cases.csv").write_text("\n".join(rows))
+    code, out, err = medseg("predict", model, ".", "--unlabelled", "--output", "out")
+    assert code == 0, err
+    assert "2 segmentations" in out
+    assert sorted(p.name for p in Path("out").glob("*.nii.gz")) == ["first.nii.gz", "third.nii.gz"]
+    Path("cases.csv").write_text("\n".join([rows[0], rows[2]]))
+    for arguments, said in (
+        ((".", "--unlabelled"), "all 1 cases have labels"),
+        ((".", "scans", "--unlabelled"), "2 inputs, expected one data set"),
+        ((".",), "of a data set name the folder of its images, or give --unlabelled"),
+    ):
+        code, _, err = medseg("predict", model, *arguments, "--output", "out")
+        assert code == 2
+        assert said in err
+        assert len(err.strip().splitlines()) == 1
+
+
 def test_what_is_finished_is_not_done_again(medseg: Any, model: Path, tmp_path: Path) -> None:
     for name in "ab":
         _save(f"scans/{name}.nii.gz")
