@@ -23,6 +23,7 @@ ifeq ($(DATA),)
 endif
 	PYTHONWARNINGS="ignore:parsing config_file:UserWarning" \
 	$(BIN)/python -m monai.bundle run training --config_file $(CONFIG) $(if $(DATA),--dataset_dir "$(DATA)") $(ARGS)
+	@echo "      (in a shell in which you have run: source $(BIN)/activate)"
 
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)

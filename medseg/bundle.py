@@ -7,7 +7,6 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -15,10 +14,10 @@ from monai.bundle import ConfigParser
 from monai.bundle.config_item import ConfigComponent
 from monai.utils.module import locate
 
-from medseg.errors import InputError, close_to, last_words, nearest
-from medseg.share import bundle_folder, overlay_folder, overlay_names
+from medseg.errors import InputError, close_to, last_words
+from medseg.share import bundle_folder
 
-__all__ = ["check_keys", "check_override", "checked_config", "is_number_text", "overlay_path"]
+__all__ = ["check_keys", "check_override", "checked_config", "is_number_text"]
 
 
 def checked_config(base: str) -> dict[str, Any]:
@@ -59,18 +58,6 @@ def check_keys(config: Mapping[str, Any], base: Mapping[str, Any]) -> None:
 def is_number_text(text: str) -> bool:
     """Whether `text` is a number with an exponent, such as 1e-4, which YAML 1.1 may take for a text."""
     return re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", text) is not None
-
-
-def overlay_path(concern: str, name: str) -> Path:
-    """The overlay `configs/<concern>/<name>.yaml`.
-
-    Raises:
-        InputError: there is none; the nearest name and all names are given.
-    """
-    known = overlay_names(concern)
-    if name not in known:
-        raise InputError(f"unknown {concern} '{name}'{nearest(name, known)}; known: {', '.join(known)}")
-    return overlay_folder() / concern / f"{name}.yaml"
 
 
 def check_override(config: Mapping[str, Any], key: str) -> None:

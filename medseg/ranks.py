@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from itertools import chain, zip_longest
@@ -16,6 +17,7 @@ from medseg.errors import InputError, first_line
 
 __all__ = [
     "all_or_none",
+    "announce",
     "evenly",
     "from_first",
     "gathered",
@@ -92,6 +94,12 @@ def local_size() -> int:
 def is_first() -> bool:
     """Whether this is the process that writes, tracks and prints."""
     return rank() == 0
+
+
+def announce(line: str) -> None:
+    """Says on standard error what will take a while now; the first process alone."""
+    if is_first():
+        print(line, file=sys.stderr, flush=True)
 
 
 def share(items: Sequence[T]) -> Sequence[T]:

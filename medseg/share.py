@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["bundle_folder", "overlay_folder", "overlay_names"]
+from medseg.errors import InputError, nearest
+
+__all__ = ["bundle_folder", "overlay_folder", "overlay_names", "overlay_path"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -22,6 +24,18 @@ def overlay_folder() -> Path:
 def overlay_names(concern: str) -> list[str]:
     """The names of the overlays of one concern, such as "loss"."""
     return sorted(path.stem for path in (overlay_folder() / concern).glob("*.yaml"))
+
+
+def overlay_path(concern: str, name: str) -> Path:
+    """The overlay `configs/<concern>/<name>.yaml`.
+
+    Raises:
+        InputError: there is none; the nearest name and all names are given.
+    """
+    known = overlay_names(concern)
+    if name not in known:
+        raise InputError(f"unknown {concern} '{name}'{nearest(name, known)}; known: {', '.join(known)}")
+    return overlay_folder() / concern / f"{name}.yaml"
 
 
 def _share() -> Path:

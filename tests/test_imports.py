@@ -104,6 +104,16 @@ def test_importing_medseg_imports_nothing() -> None:
     assert done.stdout.strip() == "set()", done
 
 
+def test_a_misspelt_overlay_is_refused_before_anything_heavy_is_imported() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "medseg", "train", "--processes", "2", "--set", "seed=1"]
+    done = subprocess.run([*command, "--method", "meanteacher"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "did you mean 'mean_teacher'?" in done.stderr.splitlines()[-1]
+    imported_there = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "medseg.cli.train" in imported_there
+    assert not {"torch", "monai", "numpy"} & imported_there
+
+
 @pytest.mark.parametrize("library", ONLY_IMPORTERS)
 def test_libraries_that_one_part_wraps(library: str) -> None:
     importers = {part for _, part, name in EDGES if name.split(".")[0] == library}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.errors import InputError
-from medseg.share import bundle_folder
+from medseg.share import bundle_folder, overlay_path
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
@@ -21,8 +21,6 @@ def composed(overlays: Mapping[str, str | None], extra: Sequence[Path] = ()) -> 
     Raises:
         InputError: an unknown name, or a file that is missing or no YAML mapping.
     """
-    from medseg.bundle import overlay_path
-
     named = [overlay_path(concern, name) for concern, name in overlays.items() if name]
     for path in extra:
         check_yaml(path)

@@ -111,13 +111,15 @@ def train(
       medseg train --resume runs/a
       medseg train --data DATA --folds 5 --output runs/cv
     """
+    overlays = {"task": task, "method": method, "loss": loss, "network": network, "runtime": runtime}
+    if resume is None:
+        files = composed(overlays, config or ())  # first: a misspelt name is said before torch is imported
     if folds is not None:
         if resume is not None or fold is not None or output is None or dry_run or inside():
             what = "give --output, and neither --fold, --resume nor --dry-run; torchrun is started by --processes"
             raise InputError(f"--folds {folds}: {what}; the same command goes on")
     elif processes > 1 and not inside():
         raise SystemExit(launch(sys.argv[1:], processes))
-    overlays = {"task": task, "method": method, "loss": loss, "network": network, "runtime": runtime}
     if demo and (data is not None or task is not None or resume is not None):
         raise InputError("--demo trains on phantoms; leave it out, or leave out --data, --task and --resume")
     if steps is not None and max_minutes is not None:
@@ -145,9 +147,7 @@ def train(
     }
     overrides = {name: value for name, value in given.items() if value is not None}
     overrides |= dict(assignment(text) for text in override or ())
-    if resume is None:
-        files = composed(overlays, config or ())
-    else:
+    if resume is not None:
         others = {**overlays, "output": output}
         files = _composed_before(resume, [name for name, value in others.items() if value], config or ())
         if steps is not None:

@@ -86,17 +86,18 @@ class CaseCache:
         self.classes = classes
         self.digests = DigestIndex(self.folder / INDEX)
 
-    def prepare(self, cases: Sequence[Case]) -> list[PreparedCase]:
+    def prepare(self, cases: Sequence[Case], kind: str = "") -> list[PreparedCase]:
         """The cases, each prepared now if it is not in the cache yet; many of them by several processes. The processes
-        of a run on one machine share the work; machines do not, since each may have a disk of its own.
+        of a run on one machine share the work; machines do not, since each may have a disk of its own. How many there
+        are to prepare is announced, as cases of this `kind`.
 
         Raises:
             InputError: a file is unreadable or does not fit, or the cache folder cannot be written.
         """
         if ranks.size() > 1:
             own = cases[ranks.local_rank() :: ranks.local_size()]
-            ranks.all_or_none(lambda: prepare_all(self.case, own))
-        return prepare_all(self.case, cases)
+            ranks.all_or_none(lambda: self._announced(own, kind))
+        return self._announced(cases, kind)
 
     def case(self, case: Case) -> PreparedCase:
         """One case, prepared now if it is not in the cache yet."""
@@ -108,6 +109,13 @@ class CaseCache:
                 entries = self._entries(keys) or self._write(case, keys)
         self.digests.keep()
         return _prepared(case.name, entries, case.annotated)
+
+    def _announced(self, cases: Sequence[Case], kind: str) -> list[PreparedCase]:
+        new = sum(self._entries(self._keys(case)) is None for case in cases)
+        if new:
+            what = f"{new} {kind}".strip()
+            ranks.announce(f"preparing cases: {what}; {self.folder} keeps them")
+        return prepare_all(self.case, cases)
 
     def _keys(self, case: Case) -> list[str]:
         """Of the images' entry, and of the label's where there is one: the same images serve all budgets."""

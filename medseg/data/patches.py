@@ -120,7 +120,7 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
 
     def _prepared(self) -> list[PreparedCase]:
         try:
-            return self.cache.prepare(self.data)
+            return self.cache.prepare(self.data, self.purpose)
         except InputError:
             if not self.skip_bad:
                 raise

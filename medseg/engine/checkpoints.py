@@ -11,7 +11,6 @@ from typing import Any
 
 from ignite.engine import Events
 
-from medseg import ranks
 from medseg.engine.sealed import load_checkpoint, save_checkpoint
 from medseg.engine.snapshot import snapshot
 from medseg.engine.trainer import LogEvents, Trainer
@@ -32,7 +31,7 @@ class CheckpointHandler:
     Among the handlers it stands behind the validation and everything that counts in steps or validations.
 
     Args:
-        folder: made where absent.
+        folder: made where absent, with the first of them.
         record: what the run is made of (`run_record`); kept in every checkpoint.
         every_steps: steps from one `last` to the next, where no validation comes between; None is no such number.
         every_minutes: the same in minutes.
@@ -50,7 +49,7 @@ class CheckpointHandler:
         for name, value in (("every_steps", every_steps), ("every_minutes", every_minutes)):
             if value is not None and value <= 0:
                 raise InputError(f"handlers#checkpoints#{name} is {value}; expected a positive number, or null")
-        self.folder = make_folder(folder) if ranks.is_first() else Path(folder)
+        self.folder = Path(folder)
         self.record = dict(record)
         self.every_steps = every_steps
         self.every_minutes = every_minutes
@@ -107,4 +106,4 @@ class CheckpointHandler:
 
     def _save(self, trainer: Trainer, name: str) -> None:
         state = snapshot(trainer) | self._validated | {"best_dice": self.best_dice} | self.record
-        save_checkpoint(state, self.folder / name)
+        save_checkpoint(state, make_folder(self.folder) / name)

@@ -125,8 +125,11 @@ class TrainingJob:
         """
         self.signals.catch()
         try:
+            if self.init_from is not None and not (self.resume and has_checkpoint(self.output)):  # that has all weights
+                self._say(start_from(self.trainer.iteration, self.init_from))
             with locked(self.output):
-                self._restore()
+                if self.resume:
+                    self._say(resume(self.trainer, self.output, self.record, self.force))
                 try:
                     self._begin()
                     self.trainer.run()
@@ -144,12 +147,8 @@ class TrainingJob:
         uri = self.tracker.uri
         where = f"at: {uri}" if uri.startswith("http") else f"with: mlflow ui --backend-store-uri {uri}"
         self._say(f"MLflow: run {self.tracker.run_id}; open it {where}")
-
-    def _restore(self) -> None:
-        if self.init_from is not None and not (self.resume and has_checkpoint(self.output)):  # which holds all weights
-            self._say(start_from(self.trainer.iteration, self.init_from))
-        if self.resume:
-            self._say(resume(self.trainer, self.output, self.record, self.force))
+        run, model = (shlex.quote(str(path)) for path in (self.output, self.output / "model"))
+        self._say(f"Next: medseg report {run}\n      medseg predict {model} IMAGES --output DIR")
 
     def _begin(self) -> None:
         if not ranks.is_first():
@@ -212,6 +211,7 @@ class TrainingJob:
         if ranks.is_first():
             self.tracker.params({"frozen_steps": self.trainer.state.steps})
             save_model(self.output / "model", best["weights"], self.plan)
+        self._say(f"judging the checkpoints best and last by the validation cases: {len(self.cohort.validation)}")
         network = copy.deepcopy(self.trainer.iteration.students[0])
         found = judge_checkpoints(self.validation, network, checkpoints, self.plan, self.output, self.pictures)
         if not ranks.is_first():

@@ -94,8 +94,6 @@ class JsonLines:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        if ranks.is_first():
-            make_folder(self.path.parent)
         self._begin = time.monotonic()
         self._rows = 0
 
@@ -120,6 +118,7 @@ class JsonLines:
 
     def _start(self, _: Trainer) -> None:
         if not self._rows:
+            make_folder(self.path.parent)
             write_text(self.path, "")
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from medseg import ranks
@@ -35,6 +36,7 @@ def _new_output(parent: str | os.PathLike[str]) -> str:
 
 def run_folder(path: str | os.PathLike[str], resume: str | os.PathLike[str] | None = None) -> Path:
     """The folder of a run: `path`, made where absent, or that of the run to `resume`. The first process alone looks.
+    What it makes is removed when the process ends, if it is still empty then: the run was refused.
 
     Raises:
         InputError: `path` holds a run already, or cannot be written; `resume` holds none, or it is being trained.
@@ -50,7 +52,15 @@ def _run_folder(path: str | os.PathLike[str], resume: str | os.PathLike[str] | N
         raise InputError(
             f"{path}: holds a run already; go on with it (--resume {path}), choose another output folder, or remove it"
         )
+    new = [folder for folder in (path.absolute(), *path.absolute().parents) if not folder.exists()]
+    atexit.register(_remove_empty, new)
     return make_folder(path)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    with suppress(OSError):
+        for folder in folders:  # innermost first
+            folder.rmdir()
 
 
 @contextmanager
@@ -64,7 +74,7 @@ def locked(folder: Path) -> Iterator[None]:
     if not ranks.is_first():
         yield
         return
-    with (folder / ".lock").open("a+", encoding="utf-8") as file:
+    with (make_folder(folder) / ".lock").open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

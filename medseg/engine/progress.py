@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from medseg.engine.trainer import Trainer
+from medseg.engine.trainer import LogEvents, Trainer
 from medseg.engine.validation import shown_name
 
 __all__ = ["ProgressHandler"]
@@ -40,6 +40,7 @@ class ProgressHandler:
 
     def attach(self, trainer: Trainer) -> None:
         """Attaches to the run."""
+        trainer.add_event_handler(LogEvents.CALIBRATING, self._calibrating)
         trainer.add_event_handler(Events.STARTED, self._start)
         trainer.listen(self._row)
         trainer.add_event_handler(Events.COMPLETED, self._end)
@@ -55,6 +56,9 @@ class ProgressHandler:
         self._say_if_few(trainer)
         if trainer.state.ended:
             self._say(f"stopped after step {trainer.state.iteration} of {trainer.state.steps}: {trainer.state.ended}")
+
+    def _calibrating(self, trainer: Trainer) -> None:
+        self._say(f"measuring how many steps {trainer.budget.max_minutes:g} minutes hold")
 
     def _start(self, trainer: Trainer) -> None:
         self._begin = self._said = time.monotonic()

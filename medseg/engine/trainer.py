@@ -25,8 +25,10 @@ _STEADY, _TRIAL = 0.03, 0.1  # shares of the minutes: steps are tried for the fi
 
 
 class LogEvents(EventEnum):
-    """`LOGGED`: `state.logged` holds a `Logged`. `VALIDATED`: `state.validation` is new."""
+    """`CALIBRATING`: minutes are about to be frozen into steps. `LOGGED`: `state.logged` holds a `Logged`.
+    `VALIDATED`: `state.validation` is new."""
 
+    CALIBRATING = "calibrating"
     LOGGED = "logged"
     VALIDATED = "validated"
 
@@ -116,6 +118,7 @@ class Trainer(MonaiTrainer):
     def run(self) -> None:
         """Trains until the budget is spent."""
         if self.state.steps is None:
+            self.fire_event(LogEvents.CALIBRATING)
             self.state.steps = self._calibrated_steps()
         if self.state.ended or self.state.iteration >= self.state.steps:  # resumed after its last step
             for event in (Events.STARTED, Events.EPOCH_STARTED, Events.COMPLETED):

@@ -58,13 +58,16 @@ def plan_cohort(
             such sizes, or `memory` is no size or holds no plan.
     """
     limits = sizes or Sizes()
-    return ranks.from_first(
-        lambda: (
-            _planned(cohort, fingerprint(cohort, seed, skip_bad), limits, chosen_memory(memory, device), precision)
-            if plan_file is None
-            else _given(cohort, plan_file)
-        )
-    )
+
+    def plan() -> Plan:
+        if plan_file is not None:
+            return _given(cohort, plan_file)
+        counts = (f"{len(getattr(cohort, kind))} {kind}" for kind in ("labelled", "unlabelled", "validation"))
+        ranks.announce(f"planning by the cases: {', '.join(counts)}")
+        found = fingerprint(cohort, seed, skip_bad)
+        return _planned(cohort, found, limits, chosen_memory(memory, device), precision)
+
+    return ranks.from_first(plan)
 
 
 def _planned(cohort: Cohort, found: Fingerprint, sizes: Sizes, memory: float | None, precision: str) -> Plan:

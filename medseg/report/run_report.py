@@ -54,10 +54,17 @@ def run_report(folder: str | os.PathLike[str], worst: int = 4, best: int = 2) ->
     ]
     links = "".join(f'<a href="#{key}">{title}</a>' for key, title, _ in sections)
     body = "".join(f'<section id="{key}"><h2>{title}</h2>{content}</section>' for key, title, content in sections)
-    title = f"{run.name}: {run.params.get('method')}, {run.params.get('loss')}, {run.params.get('labelled')} labels"
+    title = f"{run.name}: {run.method}, {run.loss}, {_trained_on(run)}"
     head = f"<h1>{escape(title)}</h1><nav aria-label=Sections>{links}</nav>"
     scripts = ("sort.js", "viewer.js") if views else ("sort.js",)
     return web_page(f"medseg report: {run.name}", head + body, scripts, json.dumps(views) if views else "")
+
+
+def _trained_on(run: RunRecord) -> str:
+    """ "5 labelled and 20 unlabelled cases", or what the budget was where an older run does not say."""
+    known = run.params.get("cases", {})
+    counts = [f"{known[kind]} {kind}" for kind in ("labelled", "unlabelled") if known.get(kind)]
+    return f"{' and '.join(counts)} cases" if counts else run.labels
 
 
 def _summary(folder: Path, run: RunRecord, summary: Summary) -> str:

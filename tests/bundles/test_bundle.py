@@ -11,6 +11,7 @@ import torch
 import yaml
 from monai.bundle import ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
 
+import medseg
 from medseg.share import bundle_folder
 
 CONFIGS = bundle_folder() / "configs"
@@ -58,6 +59,13 @@ def test_metadata_is_valid(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text(json.dumps(broken))
     with pytest.raises(ValueError, match="outputs"):
         verify_metadata(meta_file=str(tmp_path / "broken.json"), **options)
+
+
+def test_the_bundle_has_the_version_that_the_package_leads_to() -> None:
+    metadata = json.loads((CONFIGS / "metadata.json").read_text())
+    release = medseg.__version__.partition(".dev")[0]
+    assert metadata["version"] == metadata["required_packages_version"]["medseg"] == release
+    assert release in metadata["changelog"]
 
 
 def test_the_network_takes_and_gives_what_the_metadata_says(tiny_run: Path) -> None:

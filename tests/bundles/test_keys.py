@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from monai.bundle import ConfigParser
 
-from medseg.bundle import check_keys, check_override, overlay_path
+from medseg.bundle import check_keys, check_override
 from medseg.errors import InputError
-from medseg.share import bundle_folder
+from medseg.share import bundle_folder, overlay_path
 
 TRAIN = bundle_folder() / "configs" / "train.yaml"
 

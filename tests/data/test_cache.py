@@ -349,6 +349,14 @@ def test_a_complete_cache_is_not_written_to(cache: CaseCache, case: Case, monkey
     cache.prepare([case])
 
 
+def test_only_what_is_not_there_yet_is_announced(
+    cache: CaseCache, case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind, said in (("labelled", f"preparing cases: 1 labelled; {cache.folder} keeps them\n"), ("", "")):
+        cache.prepare([case], kind)
+        assert capsys.readouterr() == ("", said)
+
+
 def test_nothing_is_prepared_of_no_cases(cache: CaseCache) -> None:
     assert cache.prepare([]) == []
 

@@ -26,7 +26,7 @@ class Prepared:
 
     plan = SimpleNamespace(label_values=(0, 1, 2), channels=("value", "x", "y", "z"))
 
-    def prepare(self, cases: list[PreparedCase]) -> list[PreparedCase]:
+    def prepare(self, cases: list[PreparedCase], kind: str) -> list[PreparedCase]:
         return cases
 
 

@@ -148,6 +148,7 @@ def test_minutes_that_hold_few_steps_are_called_so(steps: int, few: bool, monkey
     text = StringIO()
     trainer, _ = _trainer(Budget(max_minutes=3), (ProgressHandler(Console(file=text, width=200)),))
     trainer.run()
+    assert text.getvalue().startswith("measuring how many steps 3 minutes hold\n")
     assert text.getvalue().count("3 minutes hold only 1 of these steps") == 2 * few
     assert ("training 1 step on cpu" in text.getvalue()) == few
 

@@ -40,6 +40,10 @@ def test_the_page_stands_alone(page: Path) -> None:
         assert part in text
 
 
+def test_the_title_counts_the_cases_that_had_labels(page: Path) -> None:
+    assert "<h1>run: pseudo_label, dice_ce, 2 labelled and 2 unlabelled cases</h1>" in page.read_text()
+
+
 def test_a_case_is_small_and_in_ras_order(tmp_path: Path) -> None:
     import nibabel as nib
 

@@ -167,7 +167,12 @@ def test_plain_folders_train(medseg: Any, tiny_cohort: Path, tmp_path: Path) -> 
         "--steps", 2, "--output", tmp_path / "a",
     )  # fmt: skip
     assert code == 0, err
+    assert "judging the checkpoints best and last by the validation cases: 1\n" in out
     assert "validation: 1 case" in out
+    run = tmp_path / "a"
+    assert out.endswith(f"Next: medseg report {run}\n      medseg predict {run}/model IMAGES --output DIR\n")
+    said = [line.partition(";")[0] for line in err.splitlines()]
+    assert said[:2] == ["planning by the cases: 3 labelled, 0 unlabelled, 1 validation", "preparing cases: 3 labelled"]
     assert load_model(tmp_path / "a" / "model").plan.channels[0].normalisation == "clip_zscore"
     assert torch.isfinite(
         load_file(tmp_path / "a" / "model" / "model.safetensors")["classifier.conv.conv.weight"]
