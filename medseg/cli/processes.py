@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-__all__ = ["inside", "launch"]
+__all__ = ["ending_with_us", "inside", "launch"]
 
 # a step, a checkpoint and the end of the MLflow run after a signal; torchrun itself would allow 30 s
 _SECONDS_TO_END = "120"
@@ -20,6 +21,13 @@ _CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 def inside() -> bool:
     """Whether this process is one of several that were started already."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def ending_with_us(command: list[str]) -> list[str]:
+    """`command`, which gets SIGTERM when this process is gone, also by `kill -9`; as it is where there is no `setpriv`
+    (util-linux). A function for Popen's `preexec_fn` could lock up in a process that has threads."""
+    found = shutil.which("setpriv")
+    return [found, "--pdeathsig", "TERM", *command] if found else command
 
 
 def launch(arguments: list[str], processes: int) -> int:

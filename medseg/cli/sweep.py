@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from medseg.cli.processes import ending_with_us
 from medseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _train(trial: Trial, run: Path, experiment: str, parent: str | None) -> None
     """A process of its own, so that nothing of one trial reaches the next, and no crash this one."""
     resumed = (run / "config.yaml").exists()  # also one that was killed before its first checkpoint
     arguments = ["--resume", str(run)] if resumed else _command(trial, run, experiment)[2:]
-    command = [sys.executable, "-m", "medseg", "train", *arguments]
+    command = ending_with_us([sys.executable, "-m", "medseg", "train", *arguments])
     nested = {"MEDSEG_PARENT_RUN": parent} if parent is not None else {}
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, **nested}
