@@ -119,7 +119,7 @@ def _draw(name: str, overrides: dict[str, Any], model: Path | None, steps: int, 
     for student in iteration.students:
         student.train()
     with torch.no_grad(), iteration.autocast():
-        found = iteration.method.losses(batch, iteration.models, Progress(9, 10))
+        found = iteration.method.losses(batch, iteration.models, Progress(9_000, 10_000))  # late, also in steps
     pictures = {kind: _shown(tensor, kind) for kind, tensor in found.pictures.items()}
     numbers = ", ".join(f"{key} {float(value):.2f}" for key, value in found.diagnostics.items() if "/" not in key)
     save_method_picture(output, pictures, f"{name}: {numbers}" if numbers else name)
