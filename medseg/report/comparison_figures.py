@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,8 +74,8 @@ def paired_differences(comparison: Comparison) -> Figure:
 
 
 def label_efficiency(comparison: Comparison) -> Figure | None:
-    """The measure against the number of labels, a line a method; what has all labels is a horizontal line. None below
-    two budgets."""
+    """The measure against the number of labels, a line a method and a dot a run; what has all labels is a horizontal
+    line. None below two budgets."""
     by_method: dict[str, dict[str, Group]] = defaultdict(dict)
     for group in comparison.groups:
         method = ", ".join(part for part in group.parts if part != group.labels) or "method"
@@ -87,6 +88,9 @@ def label_efficiency(comparison: Comparison) -> Figure | None:
         if points:
             counts, means = [n for n, _ in points], [g.mean(comparison.measure) for _, g in points]
             axis.plot(counts, means, "o-", color=colour, label=method)
+            for count, group in points:
+                runs = [replace(group, runs=(run,)).mean(comparison.measure) for run in group.runs]
+                axis.scatter([count] * len(runs), runs, s=14, color=colour, alpha=0.4, linewidths=0)
         if "all labels" in groups:
             level = groups["all labels"].mean(comparison.measure)
             axis.axhline(level, color=colour, linestyle="--", label=f"{method}, all labels")

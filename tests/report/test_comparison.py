@@ -125,6 +125,8 @@ def test_label_budgets_are_compared_within(make_run: MakeRun) -> None:
     assert lines["pseudo_label"] == ([4, 8], pytest.approx([means[1], means[3]]))
     assert lines["supervised, all labels"][1] == pytest.approx([means[4]] * 2)
     assert len(lines) == 3
+    dots = [point.tolist() for drawn in axis.collections for point in drawn.get_offsets()]
+    assert dots == [pytest.approx([count, means[i]]) for i, count in ((0, 4), (2, 8), (1, 4), (3, 8))]
     with pytest.raises(InputError, match="share a label budget"):
         _compare(folders[0], folders[2])
     assert len(_compare(folders[0], folders[2], allow_mixed=True).differences) == 1
