@@ -19,6 +19,7 @@ from rich.progress import (
 
 from medseg.engine.trainer import LogEvents, Trainer
 from medseg.engine.validation import shown_name
+from medseg.methods import Ramp
 
 __all__ = ["ProgressHandler"]
 
@@ -67,11 +68,10 @@ class ProgressHandler:
         if not self.console.is_terminal:
             many = "step" if trainer.state.steps == 1 else "steps"
             self._say(f"training {trainer.state.steps} {many} on {trainer.state.device}")
-            self._say_if_few(trainer)
-            self._say_if_unlabelled_are_left_out(trainer)
-            return
         self._say_if_few(trainer)
         self._say_if_unlabelled_are_left_out(trainer)
+        if not self.console.is_terminal:
+            return
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -95,7 +95,7 @@ class ProgressHandler:
 
     def _say_if_unlabelled_are_left_out(self, trainer: Trainer) -> None:
         ramp = getattr(trainer.iteration.method, "ramp", None)
-        if ramp is not None and ramp.not_before >= trainer.state.steps:
+        if isinstance(ramp, Ramp) and ramp.not_before >= trainer.state.steps:
             self._say(
                 f"{trainer.state.steps} steps end before unlabelled cases are learned from: method#ramp#not_before is "
                 f"{ramp.not_before}; give more steps"

@@ -162,6 +162,14 @@ def test_a_run_too_short_for_unlabelled_cases_says_so(steps: int, said: bool) ->
     assert ("4 steps end before unlabelled cases are learned from" in text.getvalue()) == said
 
 
+def test_a_method_may_have_a_ramp_of_its_own() -> None:
+    text = StringIO()
+    trainer, iteration = _trainer(Budget(steps=2), (ProgressHandler(Console(file=text, width=200)),))
+    iteration.method = SimpleNamespace(ramp=lambda progress: progress.share)
+    trainer.run()
+    assert "unlabelled" not in text.getvalue()
+
+
 def test_progress_is_a_bar_on_a_terminal() -> None:
     text = StringIO()
     handler = ProgressHandler(Console(file=text, force_terminal=True, width=120))
