@@ -1,4 +1,4 @@
-"""Where tables of runs are printed, and how much of them fits there."""
+"""Where tables are printed, and how much of them fits there."""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from medseg.cli.console import table_console
+
 if TYPE_CHECKING:
     from medseg.data.findings import Findings
 
@@ -61,7 +63,7 @@ def check(
 
 
 def _print(found: Findings) -> None:
-    console = Console()
+    console = table_console()
     table = Table(title=Text(found.name), show_header=False, title_justify="left")
     for role, count in found.counts.items():
         table.add_row(f"{role} cases", str(count))

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from medseg.cli.console import table_console
 from medseg.share import bundle_folder, overlay_folder
 
 __all__ = ["doctor"]
@@ -39,7 +39,7 @@ def doctor() -> None:
     for finding in findings:
         mark = Text("wrong", style="red") if finding.remedy else Text("ok", style="green")
         table.add_row(mark, finding.name, Text(finding.found + (f"\n-> {finding.remedy}" if finding.remedy else "")))
-    Console().print(table)
+    table_console().print(table)
     if any(finding.remedy for finding in findings):
         raise typer.Exit(1)
 

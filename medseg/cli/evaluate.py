@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from medseg.cli.console import table_console
 from medseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def _show(found: Evaluation, title: str, targets: Sequence[tuple[str, Path]]) ->
 
     for suffix, target in targets:
         (write_json if suffix == "json" else write_csv)(target, found)
-    console = Console()
+    console = table_console()
     console.print(cases_table(escape(title), found.results))
     console.print(metrics_table("Summary", found.summary))
     console.print(measures_table(f"All measures; surface Dice at {found.tolerance_mm:g} mm", found.summary))

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from medseg.cli.console import table_console
 from medseg.cli.processes import launch
 from medseg.errors import InputError
 
@@ -35,7 +34,7 @@ def train_folds(count: int, output: Path, data: Path, train: Callable[[dict[str,
         raise InputError(f"--folds {count}: expected at least 2; --fold K trains one")
     _check_count(count, data)
     runs = [output / f"fold_{number}" for number in range(count)]
-    console = Console()
+    console = table_console()
     for number, run in enumerate(runs):
         if (run / "metrics.json").exists():
             console.print(f"fold {number}: done already in {run}", markup=False, highlight=False, soft_wrap=True)

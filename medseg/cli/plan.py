@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from medseg.cli.composition import assignment, budget_of_labels, composed, parsed
+from medseg.cli.console import table_console
 from medseg.share import overlay_names
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ def plan(
         table.add_column(column, overflow="fold")
     for row in rows(made):
         table.add_row(*row)
-    Console().print(table, markup=False, highlight=False)
+    table_console().print(table, markup=False, highlight=False)
     if output is not None:
-        Console().print(f"{output}: written; medseg train --plan {output} uses it", markup=False, soft_wrap=True)
+        table_console().print(f"{output}: written; medseg train --plan {output} uses it", markup=False, soft_wrap=True)
 
 
 def rows(made: Plan) -> list[tuple[str, str, str]]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from medseg.cli.console import table_console
 from medseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _show(ranking: list[Suggestion], count: int, folder: Path) -> None:
     for rank, s in enumerate(ranking[: max(count, 10)], 1):
         numbers = (f"{number:.3f}" for number in (s.score, s.uncertainty, s.disagreement, s.novelty))
         table.add_row(str(rank), Text(s.name), *numbers)
-    console = Console()
+    console = table_console()
     console.print(table)
     console.print(
         f"Pseudo-labels of the first {min(count, len(ranking))}: {folder}\n"

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from medseg.cli.console import table_console
 from medseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def tune_postprocessing(
         for value in values if item.annotated is None else sorted(set(values) & set(item.annotated)):
             scores[value].append(dice_of_candidates(labels, item.reference, value, item.geometry.spacing))
     chosen = choose(scores)
-    console = Console()
+    console = table_console()
     console.print(_table(f"Post-processing on {len(cases)} validation cases", plan.classes, chosen), markup=False)
     rules = {value: kept.rule for value, (kept, _) in chosen.items() if kept}
     if not dry_run:

@@ -61,13 +61,13 @@ class VolumeDataset(Dataset[VolumeItem]):
     Args:
         data: the cases.
         plan: how they are prepared.
-        cache: where prepared images are kept; None prepares them each time.
+        cache: where the images of validation cases are kept, prepared now; None prepares them each time.
         classes: label values to names where labels may hold more than the plan's classes (`ignore`).
         spans: whether items say their intensities' ranges; only without a cache.
 
     Raises:
-        InputError: on access, a file cannot be read, has another number of channels than the plan, or is too large on
-            the plan's grid.
+        InputError: on access, or at once with a cache, a file cannot be read, has another number of channels than the
+            plan, or is too large on the plan's grid.
     """
 
     def __init__(
@@ -83,6 +83,8 @@ class VolumeDataset(Dataset[VolumeItem]):
         self.plan = plan
         self.cache = cache
         self.classes = dict(classes or plan.classes)
+        if cache is not None:
+            cache.prepare(data, "validation")
 
     def __len__(self) -> int:
         return len(self.data)

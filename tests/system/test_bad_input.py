@@ -73,6 +73,22 @@ def test_broken_data(what: str, medseg: Any, tiny_cohort: Path, tmp_path: Path) 
     assert list((tmp_path / "a").iterdir()) == []  # which is removed when the process ends
 
 
+def test_a_broken_validation_case_is_found_before_the_first_step(
+    medseg: Any, tiny_cohort: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(tiny_cohort, data)
+    name = json.loads((data / "splits.json").read_text())["validation"][0]
+    label = data / "labelsTr" / f"{name}.nii.gz"
+    _changed(label, lambda a: np.where(a == 1, 9, a).astype(np.uint8))
+    code, _, err = medseg(
+        "train", "--data", data, "--method", "supervised", "--network", "small", "--steps", 9, "--output", "a"
+    )
+    assert code == 2
+    assert f"Error: {label}" in err.splitlines()[-1]
+    assert list((tmp_path / "a").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

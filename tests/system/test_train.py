@@ -172,7 +172,10 @@ def test_plain_folders_train(medseg: Any, tiny_cohort: Path, tmp_path: Path) -> 
     run = tmp_path / "a"
     assert out.endswith(f"Next: medseg report {run}\n      medseg predict {run}/model IMAGES --output DIR\n")
     said = [line.partition(";")[0] for line in err.splitlines()]
-    assert said[:2] == ["planning by the cases: 1 labelled, 2 unlabelled, 1 validation", "preparing cases: 1 labelled"]
+    assert said[:3] == [
+        "planning by the cases: 1 labelled, 2 unlabelled, 1 validation", "preparing cases: 1 labelled",
+        "preparing cases: 1 validation",
+    ]  # fmt: skip
     assert load_model(tmp_path / "a" / "model").plan.channels[0].normalisation == "clip_zscore"
     assert torch.isfinite(
         load_file(tmp_path / "a" / "model" / "model.safetensors")["classifier.conv.conv.weight"]
