@@ -99,6 +99,19 @@ def apply_geometry(
     in voxels and the shifts `bends`. Soft labels (B, K, D, H, W), floating point with the background first, linearly.
     Where a position falls outside the patch all three continue their edge, and the mask is False there unless
     background continues."""
+    turned = (matrices != torch.eye(3)).flatten(1).any(1)
+    if bends is not None:
+        turned |= bends.flatten(1).any(1)
+    rows = turned.nonzero().flatten().tolist()  # the others stay as they are, and cost nothing
+    found = _Warped(image.clone(), label.clone(), mask.clone())
+    if rows:
+        moved = _warped(image[rows], label[rows], mask[rows], matrices[rows], None if bends is None else bends[rows])
+        for whole, part in zip(found, moved, strict=True):
+            whole[rows] = part
+    return found
+
+
+def _warped(image: Tensor, label: Tensor, mask: Tensor, matrices: Tensor, bends: Tensor | None) -> _Warped:
     shape = torch.tensor(image.shape[2:], dtype=torch.float32)
     # affine_grid works in [-1, 1] with the last axis first
     half = shape / 2

@@ -138,8 +138,11 @@ def test_the_identity_gives_the_input_back(shape: tuple[int, int, int], channels
     image = volume(shape, samples=2).repeat(1, channels, 1, 1, 1)
     label = torch.randint(0, 200, (2, 1, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     mask = label > 80
-    moved = apply_geometry(image, label, mask, torch.eye(3).expand(2, 3, 3))
-    assert torch.allclose(moved.image, image, atol=1e-5)
+    matrices = torch.eye(3).repeat(2, 1, 1)
+    matrices[1] += 1e-6  # the first is left alone, this one is sampled
+    moved = apply_geometry(image, label, mask, matrices)
+    assert torch.equal(moved.image[0], image[0])
+    assert torch.allclose(moved.image, image, atol=1e-3)
     assert torch.equal(moved.label, label)
     assert torch.equal(moved.mask, mask)
     assert (moved.image.dtype, moved.label.dtype, moved.mask.dtype) == (torch.float32, torch.uint8, torch.bool)
@@ -279,6 +282,7 @@ def test_each_sample_has_its_own_matrix() -> None:
     image = volume((8, 8, 8), samples=3)
     label = (image * 50).abs().byte()
     matrices = GeometryAugment(share=1.0, flip_axes=(0, 1)).draw(5, 0, range(3), ISOTROPIC, "x")
+    matrices[1] = torch.eye(3)
     together = apply_geometry(image, label, label > 9, matrices)
     for i in range(3):
         alone = apply_geometry(image[i : i + 1], label[i : i + 1], label[i : i + 1] > 9, matrices[i : i + 1])
