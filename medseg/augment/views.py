@@ -30,17 +30,6 @@ class Labelled:
     annotated: Tensor | None = None
     slots: Sequence[int] = ()
 
-    def first(self, count: int) -> Labelled:
-        """The first `count` samples."""
-        return Labelled(
-            self.image[:count],
-            self.weak[:count],
-            self.label[:count],
-            self.mask[:count],
-            None if self.annotated is None else self.annotated[:count],
-            self.slots[:count],
-        )
-
 
 @dataclass(frozen=True)
 class Unlabelled:

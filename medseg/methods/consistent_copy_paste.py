@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
@@ -27,9 +25,9 @@ class ConsistentCopyPaste:
         feature consistency combined; each term is named and can be switched on. On are those that paid
         (docs/benchmarks.md): pseudo-labels of whole images, their largest components
 
-    Cost: before the ramp a supervised step. Then, with n labelled (see `labelled_share`) and m unlabelled images, a
-        student forward and backward on n + m images (m more with `whole`), all in one pass, and a teacher forward on m
-        (2 m more with `agreement`); twins double the student's images throughout
+    Cost: before the ramp a supervised step. Then, with n labelled and m unlabelled images, a student forward and
+        backward on n + m images (m more with `whole`), all in one pass, and a teacher forward on m (2 m more with
+        `agreement`); twins double the student's images throughout
 
     Args:
         loss: of the network's heads against label and mask.
@@ -42,8 +40,6 @@ class ConsistentCopyPaste:
         feature_weight: of the cosine between the features of images and twins, over known or kept foreground; 0 is off.
         feature_stage: which of the network's features.
         entropy_weight: of the entropy of the student on unlabelled voxels; 0 is off.
-        labelled_share: of a step's labelled images, how many are looked at (at least one) once the ramp has begun;
-            before, all of them.
         ramp: the weight of all that rests on unlabelled images, over the run.
     """
 
@@ -63,13 +59,10 @@ class ConsistentCopyPaste:
         feature_weight: float = 0.0,
         feature_stage: str = "decoder0",
         entropy_weight: float = 0.0,
-        labelled_share: float = 1.0,
         ramp: Ramp | None = None,
     ) -> None:
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold is a probability, found {threshold}")
-        if not 0 <= labelled_share <= 1:
-            raise ValueError(f"labelled_share is a share, found {labelled_share}")
         if feature_weight and twins is None:
             raise ValueError("feature_weight compares images with their twins: give twins an IntensityRemap")
         if agreement and box is None:
@@ -84,16 +77,12 @@ class ConsistentCopyPaste:
         self.feature_weight = feature_weight
         self.feature_stage = feature_stage
         self.entropy_weight = entropy_weight
-        self.labelled_share = labelled_share
         self.ramp = ramp or Ramp(weight=1.0, start=0.4, length=0.1, not_before=300)
         self.cosine = FeatureCosineLoss()
 
     def losses(self, batch: Batch, models: Models, progress: Progress) -> MethodOutput:
         """The terms `labelled`, `mixed`, `whole`, those of their twins, `features` and `entropy`, as switched on."""
         weight = self.ramp(progress)
-        if weight:
-            count = max(1, round(self.labelled_share * len(batch.labelled.image)))
-            batch = replace(batch, labelled=batch.labelled.first(count))
         views = {"labelled": _labelled(batch.labelled)} if weight == 0 or self.box is None else {}
         output = MethodOutput({}, {}, {"ramp": weight})
         pairs: Pairs | None = None

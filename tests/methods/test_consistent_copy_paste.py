@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from eight_voxels import IMAGES, Fixed, Recorded, batch, in_slots
 from torch import Tensor
 
-from medseg.augment import BoxMix, IntensityRemap, Labelled
+from medseg.augment import BoxMix, IntensityRemap
 from medseg.methods import ConsistentCopyPaste, MethodOutput, Models, Progress, Ramp
 from medseg.networks.unet import NetworkOutput
 
@@ -48,20 +47,6 @@ def test_what_is_learned_is_a_mean_over_images(options: dict[str, Any], terms: s
     assert sum(output.weights.values()) == pytest.approx(1)
     if terms == {"labelled", "whole"}:  # the ramp stands at a half
         assert output.weights["labelled"] == pytest.approx(2 * output.weights["whole"])
-
-
-@pytest.mark.parametrize(("start", "seen", "weight"), [(0.0, 2 + 1, 2 / 2.5), (0.5, 4, 1.0)])
-def test_unlabelled_images_take_the_place_of_labelled_ones_once_the_ramp_has_begun(
-    start: float, seen: int, weight: float
-) -> None:
-    student, one = Fixed(2.0), in_slots(batch(IMAGES))
-    image = torch.cat([one.labelled.image] * 4)
-    one = replace(one, labelled=Labelled(image, image, image.long(), image.bool(), slots=range(4)))
-    ramp = Ramp(weight=0.5, start=start, shape="constant")
-    method = ConsistentCopyPaste(Recorded(), components=False, ramp=ramp, labelled_share=0.5)
-    output = method.losses(one, Models((student.train(),), Fixed(1.0).eval()), Progress(3, 9))
-    assert sum(len(images) for images in student.seen) == seen
-    assert output.weights["labelled"] == pytest.approx(weight)
 
 
 @pytest.mark.parametrize("box", [None, BoxMix()])
