@@ -34,6 +34,8 @@ def last_dice(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], float
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["mean_teacher", "pseudo_label", "copy_paste", "consistent_copy_paste"])
+@pytest.mark.parametrize(
+    "method", ["mean_teacher", "pseudo_label", "cross_pseudo", "copy_paste", "consistent_copy_paste"]
+)
 def test_unlabelled_phantoms_help(method: str, last_dice: Callable[[str], float]) -> None:
     assert last_dice(method) > last_dice("supervised")
