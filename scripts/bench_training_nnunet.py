@@ -26,7 +26,7 @@ NAME = "Dataset001_bench"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="a folder with a Decathlon dataset.json")
+    parser.add_argument("data", type=Path, help="a folder with a Decathlon dataset.json, of one channel")
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--steps", type=int, default=5)
     options = parser.parse_args()

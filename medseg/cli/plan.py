@@ -79,9 +79,10 @@ def plan(
         table.add_column(column, overflow="fold")
     for row in rows(made):
         table.add_row(*row)
-    table_console().print(table, markup=False, highlight=False)
+    console = table_console()
+    console.print(table, markup=False, highlight=False)
     if output is not None:
-        table_console().print(f"{output}: written; medseg train --plan {output} uses it", markup=False, soft_wrap=True)
+        console.print(f"{output}: written; medseg train --plan {output} uses it", markup=False, soft_wrap=True)
 
 
 def rows(made: Plan) -> list[tuple[str, str, str]]:

@@ -46,6 +46,16 @@ def test_prints_each_case_and_the_summary(folders: tuple[str, str]) -> None:
     assert result.stderr == ""
 
 
+def test_long_names_stay_whole_in_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    name = "hospital_of_a_town_" * 5 + "1"
+    for folder in ("pred", "ref"):
+        _write(tmp_path / folder / f"{name}.nii", np.ones((4, 4, 4), dtype=np.uint8))
+    result = _run(str(tmp_path / "pred"), str(tmp_path / "ref"))
+    assert result.exit_code == 0, result.output
+    assert next(line.split()[0] for line in result.stdout.splitlines() if "hospital" in line) == name
+
+
 def test_writes_json_and_csv(folders: tuple[str, str], tmp_path: Path) -> None:
     out = tmp_path / "new" / "out"
     more = [tmp_path / "deep" / "x.json", tmp_path / "y.csv"]
