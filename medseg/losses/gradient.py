@@ -86,7 +86,8 @@ class GradientLoss(FunctionLoss):
         (arXiv:2305.15272); here in mm and along three axes.
 
     Args:
-        spacing: Size of a voxel along each axis; derivatives are per mm then. None is per voxel.
+        spacing: Size of a voxel along each axis; derivatives are per mm then. None is per voxel. Under deep supervision
+            the coarser heads keep it: a derivative there is too large by as much as their grid is coarser.
         sparsity: Weight of the mean absolute gradient of the probability, against edges in flat regions.
     """
 

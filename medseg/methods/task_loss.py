@@ -6,9 +6,10 @@ from typing import Protocol
 
 from torch import nn
 
+from medseg import ranks
 from medseg.augment import Targets
 from medseg.errors import InputError
-from medseg.losses import DeepSupervisionLoss, fit_to_task
+from medseg.losses import DeepSupervisionLoss, PointSampledLoss, SampleRoutedLoss, fit_to_task
 
 __all__ = ["task_loss"]
 
@@ -28,8 +29,14 @@ def task_loss(loss: nn.Module, labels: _Labels, targets: Targets) -> DeepSupervi
         targets: classes or regions.
 
     Raises:
-        InputError: the loss cannot do what the targets ask for, or no class has a voxel.
+        InputError: the loss cannot do what the targets or several processes ask for, or no class has a voxel.
     """
+    routed = [inner for outer in loss.modules() if isinstance(outer, SampleRoutedLoss) for inner in outer.modules()]
+    if ranks.size() > 1 and any(isinstance(inner, PointSampledLoss) for inner in routed):
+        raise InputError(
+            "loss: SampleRoutedLoss holds a PointSampledLoss: processes would wait for one that has no such sample; "
+            "train in one process, or put another loss there"
+        )
 
     def voxels() -> list[int]:
         of_classes = labels.class_voxels

@@ -7,7 +7,15 @@ import torch
 
 from medseg.augment import Targets
 from medseg.errors import InputError
-from medseg.losses import CompoundLoss, CrossEntropyLoss, DiceCELoss, DiceLoss, class_weights
+from medseg.losses import (
+    CompoundLoss,
+    CrossEntropyLoss,
+    DiceCELoss,
+    DiceLoss,
+    PointSampledLoss,
+    SampleRoutedLoss,
+    class_weights,
+)
 from medseg.methods import task_loss
 
 
@@ -52,3 +60,12 @@ def test_regions_are_read_with_sigmoid_and_weighed_by_their_unions() -> None:
 def test_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(ValueError, match="class_weight must be one of 'inverse_frequency', 'effective_number'"):
         DiceCELoss(class_weight="inverse")  # type: ignore[arg-type]
+
+
+def test_points_of_some_samples_only_are_refused_in_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    loss = CompoundLoss({"routed": SampleRoutedLoss(soft=CompoundLoss({"points": PointSampledLoss()}))})
+    task_loss(loss, Labels(), Targets(3))
+    monkeypatch.setattr("medseg.ranks.size", lambda: 2)
+    task_loss(PointSampledLoss(), Labels(), Targets(3))
+    with pytest.raises(InputError, match="train in one process"):
+        task_loss(loss, Labels(), Targets(3))
