@@ -72,3 +72,23 @@ def test_soft_labels_need_names_in_a_sidecar(tmp_path: Path) -> None:
     (tmp_path / "cases.json").write_text('{"label_type": "soft"}')
     with pytest.raises(InputError, match='soft labels and regions need "labels"'):
         list_cases(tmp_path)
+
+
+def test_any_other_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """BIDS: one subject with two sessions of which one is drawn, one without sessions or labels."""
+    monkeypatch.chdir(tmp_path)
+    root = Path("my_bids")
+    sessions = [root / "sub-1/ses-1/anat/sub-1_ses-1", root / "sub-1/ses-2/anat/sub-1_ses-2", root / "sub-2/anat/sub-2"]
+    drawn = root / "derivatives/manual/sub-1/ses-2/anat/sub-1_ses-2_label-lesion_dseg.nii.gz"
+    for file in [drawn, *(session.with_name(f"{session.name}_T1w.nii.gz") for session in sessions)]:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    exec(block("A table", "python"))
+    (root / "cases.json").write_text(json.dumps({"labels": {"background": 0, "lesion": 1}}))
+    cases = list_cases(root).cases
+    assert [(case.name, case.group) for case in cases] == [
+        ("sub-1_ses-1", "sub-1"),
+        ("sub-1_ses-2", "sub-1"),
+        ("sub-2", "sub-2"),
+    ]
+    assert [case.label for case in cases] == [None, drawn, None]
