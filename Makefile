@@ -44,7 +44,7 @@ bench: .venv/installed-dev
 docs: .venv/installed-dev
 	$(BIN)/mkdocs build
 
-# The figures of docs/, made anew.
+# The figures of docs/losses.md, made anew.
 figures: .venv/installed-dev
 	$(BIN)/python scripts/figure_losses.py
 

@@ -68,7 +68,11 @@ def _hardware() -> list[_Finding]:
     device = pick_device()
     threads = f"{torch.get_num_threads()} threads on {os.cpu_count()} cores"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else threads
-    bf16 = "yes, training uses it" if has_bf16(device) else "no, training uses fp32"
+    bf16 = (
+        "yes, training uses it"
+        if has_bf16(device)
+        else f"no, training uses {'fp16' if device.type == 'cuda' else 'fp32'}"
+    )
     rows = [_Finding("device", f"{device} ({name})"), _Finding("bf16", bf16)]
     if torch.version.cuda and device.type == "cpu":
         rows.append(

@@ -25,9 +25,9 @@ class ConsistentCopyPaste:
         feature consistency combined; each term is named and can be switched on. On are those that paid
         (docs/benchmarks.md): pseudo-labels of whole images, their largest components
 
-    Cost: before the ramp a supervised step. Then, with n labelled and m unlabelled images, a student forward and
-        backward on n + m images (m more with `whole`), all in one pass, and a teacher forward on m (2 m more with
-        `agreement`); twins double the student's images throughout
+    Cost: before the ramp a supervised step of the labelled half alone. Then, with n labelled and m unlabelled images, a
+        student forward and backward on n + m images (m more with `whole`), all in one pass, and a teacher forward on m
+        (2 m more with `agreement`); twins double the student's images throughout
 
     Args:
         loss: of the network's heads against label and mask.

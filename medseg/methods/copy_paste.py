@@ -26,8 +26,8 @@ class CopyPaste:
 
     Source: BCP (Bai et al. 2023, arXiv:2305.00673)
 
-    Cost: before the ramp a supervised step; then, with n labelled and m unlabelled images, a student forward and
-        backward on n + m images and a teacher forward on m
+    Cost: before the ramp a supervised step of the labelled half alone; then, with n labelled and m unlabelled images, a
+        student forward and backward on n + m images and a teacher forward on m
 
     Args:
         loss: of the network's heads against label and mask.
