@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import signal
+import traceback
 from collections.abc import Iterable, Sequence
 
 __all__ = ["InputError", "Interrupted", "close_to", "dead_worker", "first_line", "last_words", "listed", "nearest"]
@@ -38,8 +39,25 @@ def last_words(error: BaseException) -> tuple[str, int] | None:
             return f"Error: {cause}", 2
         if isinstance(cause, Interrupted):
             return str(cause), 128 + cause.number
+        if refused := _refused_value(cause):
+            return f"Error: {refused}", 2
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return None
+
+
+def _refused_value(error: BaseException) -> str:
+    """`"PseudoLabel: threshold is a probability, found 2"` where a constructor itself refused a value; else ""."""
+    if not isinstance(error, ValueError | TypeError):
+        return ""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    # what was raised further down, in work that a constructor does, deserves a traceback
+    while frames and frames[-1].f_code.co_name == "check_choice":
+        frames.pop()
+    if not frames or frames[-1].f_code.co_name not in ("__init__", "__post_init__"):
+        return ""
+    refuser = frames[-1].f_locals.get("self")
+    known = type(refuser).__module__.startswith(("medseg.", "torch.optim."))
+    return f"{type(refuser).__name__}: {first_line(error)}" if known else ""
 
 
 def dead_worker(error: BaseException, receiving: bool = False) -> InputError | None:

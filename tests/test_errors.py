@@ -3,6 +3,8 @@ from __future__ import annotations
 import signal
 
 import pytest
+import torch
+from monai.utils import instantiate
 
 from medseg.errors import InputError, Interrupted, dead_worker, first_line, last_words, nearest
 
@@ -33,6 +35,26 @@ def test_what_ends_a_command_is_found_behind_others() -> None:
     assert last_words(wrong) == ("Error: file: broken", 2)
     assert last_words(Interrupted(signal.SIGTERM)) == ("stopped by SIGTERM", 143)
     assert last_words(ValueError("other")) is None
+
+
+def test_a_value_that_a_constructor_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def last(target: str, **values: object) -> tuple[str, int] | None:
+        with pytest.raises(RuntimeError, match="Failed to instantiate") as caught:
+            instantiate(target, "default", **values)
+        return last_words(caught.value)
+
+    assert last("medseg.augment.BoxMix", side=(0.9, 0.2)) == (
+        "Error: BoxMix: side is two shares of the patch from above 0 to 1, the smaller first, found (0.9, 0.2)",
+        2,
+    )
+    said, code = last("medseg.losses.DiceCELoss", class_weight="inverse") or ("", 0)
+    assert code == 2
+    assert said.startswith("Error: DiceCELoss: class_weight must be one of 'inverse_frequency', ")
+    weights = [torch.nn.Parameter(torch.zeros(1))]
+    assert last("torch.optim.AdamW", params=weights, lr=-1) == ("Error: AdamW: Invalid learning rate: -1", 2)
+    # an error further down in what a constructor does is ours
+    monkeypatch.setattr("medseg.losses.functional_module.torch.as_tensor", lambda *_, **__: int("x"))
+    assert last("medseg.losses.DiceCELoss", class_weight=[1, 2]) is None
 
 
 def test_an_error_that_was_handled_does_not_end_a_command() -> None:

@@ -1,4 +1,4 @@
-"""The twin of an image with the same geometry and other grey values: a random smooth curve per sample and channel."""
+"""The twin of an image with the same geometry and other grey values: a random curve per sample and channel."""
 
 from __future__ import annotations
 

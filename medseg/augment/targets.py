@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -50,6 +50,11 @@ class Targets:
     def overlapping(self) -> bool:
         """Whether outputs are regions, each by itself (sigmoid), and not classes that exclude each other (softmax)."""
         return bool(self.regions)
+
+    @property
+    def activation(self) -> Literal["softmax", "sigmoid"]:
+        """What makes probabilities of logits."""
+        return "sigmoid" if self.overlapping else "softmax"
 
     @property
     def outputs(self) -> int:

@@ -102,8 +102,11 @@ class Augment:
         if not label.is_floating_point():
             # what is not known has no class index that a loss could look up
             label = label.masked_fill(~mask, 0).long()
+        target = self.targets.of(label)
         annotated = self.targets.annotated(labelled["annotated"]) if "annotated" in labelled else None
-        first = Labelled(varied, image, self.targets.of(label), mask, annotated, _slots(labelled))
+        if annotated is not None and self.targets.overlapping:
+            target = target * annotated  # a region of which only some classes were drawn says nothing
+        first = Labelled(varied, image, target, mask, annotated, _slots(labelled))
         key = DrawKey(self.seed, step)
         if unlabelled is None:
             return Batch(first, None, self.targets, key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -96,12 +96,12 @@ def load_experiment(path: str | os.PathLike[str]) -> Experiment:
 
 def grid_trials(experiment: Experiment) -> list[Trial]:
     """The trials of all parts, each once."""
-    found: dict[str, Trial] = {}
+    found: dict[Hashable, Trial] = {}
     for part in experiment.parts:
         for values in itertools.product(*part.grid.values()):
             shown = dict.fromkeys([*(key for key in ("task",) if key in part.base), *part.grid])
             trial = named({**part.base, **dict(zip(part.grid, values, strict=True))}, list(shown))
-            found[trial.name] = trial
+            found.setdefault(tuple(sorted((key, str(value)) for key, value in trial.settings.items())), trial)
     return list(found.values())
 
 

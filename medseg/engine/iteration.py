@@ -205,8 +205,8 @@ class Iteration:
 
 
 def _parts(raw: RawBatch, count: int) -> Iterator[RawBatch]:
-    """Every `count`-th sample from the first, from the second, ...: so pairs by place, or by place modulo the number
-    of unlabelled samples, stay together."""
+    """Every `count`-th sample from the first, from the second, ...: so pairs by place
+    stay together."""
     if count == 1:
         yield raw
         return

@@ -154,11 +154,13 @@ class Trainer(MonaiTrainer):
         times, budget = [], 60 * self.budget.max_minutes
         # steps from all over a run, because some terms begin late; of the least number two only warm up
         shares = itertools.chain((0.0, 0.9), itertools.cycle((0.05, 0.25, 0.45, 0.65, 0.85, 0.95)))
+        begin = time.monotonic()
         for raw, share in zip(self.data_loader, shares, strict=False):
-            begin = time.monotonic()
             values = trial(raw, Progress(int(1000 * share), 1000)).values
             float(values["loss"])  # waits for the device
-            times.append(time.monotonic() - begin)
+            now = time.monotonic()
+            times.append(now - begin)  # with the reading of the batch
+            begin = now
             enough = sum(times[8:]) > _STEADY * budget or sum(times) > _TRIAL * budget
             if len(times) > 2 and len(times) % 6 == 2 and ranks.from_first(lambda: enough):  # noqa: B023
                 break

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -46,12 +46,20 @@ class CompoundLoss(nn.Module):
         self.losses = nn.ModuleDict(losses)
         self.weights: dict[str, Weight] = {name: (weights or {}).get(name, 1.0) for name in losses}
 
-    def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None, step: float = 0) -> LossTerms:
-        """The total and named terms at `step`. Shapes as for the members, none of which reduces to "none"."""
+    def forward(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        mask: Tensor | None = None,
+        step: float = 0,
+        hard: Sequence[bool] | None = None,
+    ) -> LossTerms:
+        """The total and named terms at `step`. Shapes as for the members, none of which reduces to "none"; `hard` is
+        for a `SampleRoutedLoss` among them."""
         found: dict[str, LossTerms] = {}
         for names in self._groups():
             members = {name: self.losses[name] for name in names}
-            found.update(_together(members, logits, target, mask, step))
+            found.update(_together(members, logits, target, mask, step, hard))
         parts = []
         terms: dict[str, Tensor] = {}
         for name, weight in self.weights.items():
@@ -70,11 +78,18 @@ class CompoundLoss(nn.Module):
 
 
 def _together(
-    members: Mapping[str, nn.Module], logits: Tensor, target: Tensor, mask: Tensor | None, step: float
+    members: Mapping[str, nn.Module],
+    logits: Tensor,
+    target: Tensor,
+    mask: Tensor | None,
+    step: float,
+    hard: Sequence[bool] | None,
 ) -> dict[str, LossTerms]:
     first = next(iter(members.values()))
     if not isinstance(first, RegionSumsLoss):
-        return {name: loss_terms(loss, logits, target, mask, step, name=name) for name, loss in members.items()}
+        return {
+            name: loss_terms(loss, logits, target, mask, step, name=name, hard=hard) for name, loss in members.items()
+        }
     alike = cast(Mapping[str, RegionSumsLoss], members)
     wanted = Wanted()
     for loss in alike.values():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -27,7 +26,8 @@ class DeepSupervisionLoss(nn.Module):
     Source: Lee et al. 2015 (arXiv:1409.5185); the weights are nnU-Net's.
 
     Args:
-        loss: any segmentation loss or composite.
+        loss: any segmentation loss or composite. Its `ignore_index` wants integer labels: floating ones are averaged on
+            the grids of coarser heads.
         weights: one number per head, full resolution first; normalised to sum 1. None is 1 / 2^l for as many
             heads as come. A head with weight 0 is not computed.
     """
@@ -53,13 +53,14 @@ class DeepSupervisionLoss(nn.Module):
         weights = self._weights(len(heads))
         target, mask = plain(target), None if mask is None else plain(mask)
         # asked here, as averages on coarser grids are never 0 and 1 alone
-        more: dict[str, Any] = {"hard": hard_samples(target, mask)} if isinstance(self.loss, SampleRoutedLoss) else {}
+        routed = any(isinstance(member, SampleRoutedLoss) for member in self.loss.modules())
+        hard = hard_samples(target, mask) if routed else None
         total: Tensor | None = None
         terms: dict[str, Tensor] = {}
         for weight, head in zip(weights, heads, strict=True):
             if weight == 0:
                 continue
-            found = loss_terms(self.loss, head, *resize_target(target, mask, head.shape[2:]), step, **more)
+            found = loss_terms(self.loss, head, *resize_target(target, mask, head.shape[2:]), step, hard=hard)
             total = weight * found.total if total is None else total + weight * found.total
             for name, value in found.terms.items():
                 terms[name] = terms[name] + weight * value if name in terms else weight * value

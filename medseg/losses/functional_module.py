@@ -90,7 +90,7 @@ class RegionSumsLoss(FunctionLoss):
         smooth: s, added above and below the fraction bar.
         absent: "skip" leaves a class without a target voxel in the kept region out of its sample's mean; "smooth"
             keeps it and relies on `smooth`, for which 1 is then sensible: with 1e-5 a rightly absent class costs 1.
-        batch: True adds the sums of the samples up before the ratio.
+        batch: True adds the sums of the samples up before the ratio; of several processes each those of its own.
     """
 
     activation: Activation | None

@@ -91,7 +91,7 @@ class LovaszLoss(FunctionLoss):
     Source: Berman et al. 2018 (arXiv:1705.08790), eqs. 8, 9 and 11.
 
     Args:
-        per_image: False ranks the voxels of the whole batch together.
+        per_image: False ranks the voxels of the whole batch together; of several processes each those of its own.
         absent: "skip" leaves absent classes out; "smooth" counts their largest false positive.
     """
 

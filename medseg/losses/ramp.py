@@ -42,5 +42,7 @@ class Ramp:
         """The weight at `step`."""
         if step >= self.begin + self.steps:
             return self.end
-        t = max(step - self.begin, 0) / self.steps if self.steps else 0.0
+        if step < self.begin:
+            return self.start
+        t = (step - self.begin) / self.steps
         return self.start + (self.end - self.start) * risen(t, self.shape)

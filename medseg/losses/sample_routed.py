@@ -38,7 +38,8 @@ class SampleRoutedLoss(nn.Module):
 
     Errors: Hard labels are trusted away from their boundary only, soft ones also in the boundary's fine structure.
 
-    Choose it: For training sets that mix binary masks with soft labels (partial volumes, several raters).
+    Choose it: For training sets that mix binary masks with soft labels (partial volumes, several raters), as they come
+        from the files: what resampling or a rotation interpolated between 0 and 1 counts as soft.
 
     Args:
         hard: For targets of 0 and 1 only. Default: smooth L1 outside the band around the boundary.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -29,15 +30,16 @@ def loss_terms(
     step: float = 0,
     *,
     name: str = "loss",
-    **more: Any,
+    hard: Sequence[bool] | None = None,
 ) -> LossTerms:
     """Calls any loss and returns its total and named terms; a loss of one value is one term called `name`.
 
-    `step` reaches the losses whose `forward` has a parameter of this name. A loss with a method `terms`, such
-    as `DiceCELoss`, has that called instead of `forward`, which returns the total alone. `more` is handed on.
+    `step` and `hard`, which samples have hard targets, reach the losses whose `forward` has a parameter of this name. A
+    loss with a method `terms`, such as `DiceCELoss`, has that called instead of `forward`, which returns the total.
     """
     terms = getattr(loss, "terms", None)
     call = loss if terms is None else terms
-    given = {"step": step} if "step" in inspect.signature(terms or loss.forward).parameters else {}
-    result = call(logits, target, mask, **given, **more)
+    known = inspect.signature(terms or loss.forward).parameters
+    given: dict[str, Any] = {key: value for key, value in (("step", step), ("hard", hard)) if key in known}
+    result = call(logits, target, mask, **given)
     return result if isinstance(result, LossTerms) else LossTerms(result, {name: result})

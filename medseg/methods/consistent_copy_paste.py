@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from medseg.augment import Batch, BoxMix, IntensityRemap, Labelled, Targets, apply_remap
+from medseg.errors import InputError
 from medseg.losses import FeatureCosineLoss, entropy_loss
-from medseg.losses.checks import Activation
 from medseg.methods.base import Loss, MethodOutput, Models, Progress, loss_of, parts, unlabelled_part
 from medseg.methods.forward import forward_all
 from medseg.methods.mixing import Pairs, View
@@ -161,6 +161,9 @@ class ConsistentCopyPaste:
         if not self.feature_weight:
             return
         names = list(views)
+        known = found[names[0]].features
+        if self.feature_stage not in known:
+            raise InputError(f"method#feature_stage: '{self.feature_stage}'; the network has {', '.join(known)}")
         features, twins = (
             torch.cat([found[name + suffix].features[self.feature_stage] for name in names]) for suffix in ("", "_twin")
         )
@@ -176,8 +179,7 @@ class ConsistentCopyPaste:
             logits, inside = pairs.apart(found["mixed"].logits)[1], pairs.unlabelled.mask
         else:
             logits, inside = found["whole"].logits, unlabelled_part(batch).mask
-        activation: Activation = "sigmoid" if batch.targets.overlapping else "softmax"
-        output.terms["entropy"] = entropy_loss(logits, inside, activation=activation)
+        output.terms["entropy"] = entropy_loss(logits, inside, activation=batch.targets.activation)
         output.weights["entropy"] = weight * self.entropy_weight
 
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from medseg.augment import Batch, DrawKey, Unlabelled
 from medseg.losses import ConsistencyLoss, consistency_loss
-from medseg.losses.checks import Activation
 from medseg.methods.base import Loss, MethodOutput, Models, Progress, supervised_output, unlabelled_part
 from medseg.methods.ramps import Ramp
 from medseg.methods.teaching import Taught, taught
@@ -74,8 +73,7 @@ class MeanTeacher:
                 share = self.certainty + (1 - self.certainty) * weight / self.ramp.weight
                 kept = kept & (self._entropy(teacher, part, batch.key, overlapping) < share)
         logits = models.students[0](part.strong).logits
-        activation: Activation = "sigmoid" if overlapping else "softmax"
-        options = {**self.consistency.arguments(), "activation": activation}
+        options = {**self.consistency.arguments(), "activation": batch.targets.activation}
         output.terms["consistency"] = consistency_loss(logits, target, kept, **options)
         output.weights["consistency"] = weight
         output.pictures.update(

@@ -51,6 +51,7 @@ class PseudoLabel:
 
         The unlabelled term is scaled by the batch's share of voxels kept, so that a handful of confident voxels does
         not get the weight of a volume. Of one image the cross entropy is then a mean over all voxels (FixMatch, eq. 4).
+        Where a step is taken in parts (`accumulate`), the share is that of each part.
         """
         output = supervised_output(self.loss, models.students[0], batch, progress)
         weight = self.ramp(progress)

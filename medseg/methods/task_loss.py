@@ -45,6 +45,6 @@ def task_loss(loss: nn.Module, labels: _Labels, targets: Targets) -> DeepSupervi
         return [sum(of_classes[index] for index in region) for region in targets.regions]
 
     try:
-        return DeepSupervisionLoss(fit_to_task(loss, voxels, overlapping=targets.overlapping))
+        return DeepSupervisionLoss(fit_to_task(loss, voxels, targets.overlapping, targets.outputs))
     except ValueError as error:
         raise InputError(f"loss: {error}") from error

@@ -150,3 +150,15 @@ def test_rotations_go_by_the_spacing() -> None:
     scaled = Augment(0, (3.0, 3.0, 3.0), CLASSES, turn, PLAIN)(raw(1, 0), None, 0).labelled.image
     assert not torch.allclose(isotropic, thick)
     assert torch.allclose(isotropic, scaled, atol=1e-4)
+
+
+def test_regions_of_which_some_classes_were_not_drawn_are_empty() -> None:
+    """Such a region is judged as rightly absent; where one of its classes was drawn nonetheless it would be missed."""
+    regions = Targets(4, regions=((1, 2), (3,)))
+    drawn = torch.tensor([[True, True, False, True], [True, True, True, True]])
+    one = Augment(0, SPACING, regions, GeometryAugment(share=0.0), PLAIN)({**raw(2, 0), "annotated": drawn}, None, 0)
+    whole = Augment(0, SPACING, regions, GeometryAugment(share=0.0), PLAIN)(raw(2, 0), None, 0).labelled.label
+    assert whole.flatten(2).any(2).all()
+    assert not one.labelled.label[0, 0].any()
+    assert torch.equal(one.labelled.label[0, 1], whole[0, 1])
+    assert torch.equal(one.labelled.label[1], whole[1])

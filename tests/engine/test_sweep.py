@@ -48,6 +48,15 @@ def test_grids_are_expanded_and_named_by_their_settings() -> None:
     assert grid_trials(other)[0].name not in {t.name for t in trials}
 
 
+def test_equal_settings_are_one_trial_whichever_part_they_stand_in() -> None:
+    parts = [
+        {"base": {"loss": "dice"}, "grid": {"seed": [0]}},
+        {"grid": {"loss": ["dice", "tversky"], "seed": [0]}},
+    ]
+    found = grid_trials(Experiment.model_validate({"experiment": "x", "parts": parts}))
+    assert [trial.settings["loss"] for trial in found] == ["dice", "tversky"]
+
+
 @pytest.mark.parametrize("file", sorted((overlay_folder() / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_experiment_is_one_that_its_first_lines_explain(file: Path) -> None:
     trials = grid_trials(load_experiment(file))

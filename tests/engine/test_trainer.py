@@ -73,6 +73,27 @@ def test_minutes_become_steps_measured_on_a_copy(seconds: float, trials: int, mo
     assert iteration.seen == [(n, Progress(n, trainer.state.steps)) for n in range(trainer.state.steps)]
 
 
+def test_minutes_count_what_reading_a_batch_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("medseg.engine.trainer.time.monotonic", lambda: now[0])
+
+    class Slow(_Loader):
+        def __iter__(self) -> Iterator[dict[str, Any]]:
+            for raw in super().__iter__():
+                now[0] += 1
+                yield raw
+
+    def slow(self: _Iteration, raw: dict[str, Any], progress: Progress) -> StepResult:
+        now[0] += 1
+        return StepResult({"loss": torch.tensor(0.0)}, samples=1)
+
+    monkeypatch.setattr(_Iteration, "__call__", slow)
+    budget = Budget(max_minutes=1, started=now[0])
+    trainer = Trainer(budget.epochs(4), Slow(), _Iteration(), budget, 4)  # type: ignore[arg-type]
+    trainer.run()
+    assert trainer.state.steps == pytest.approx(0.95 * (60 - 8 * 2) / 2, abs=1)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [({"steps": 0}, "steps is 0"), ({}, "steps is None"), ({"max_minutes": -1}, "max_minutes is -1"),

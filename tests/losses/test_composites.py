@@ -99,8 +99,10 @@ def test_ramp() -> None:
     sigmoid = losses.Ramp(steps=10, shape="sigmoid")
     assert sigmoid(0) == pytest.approx(math.exp(-5))
     assert sigmoid(10) == 1
-    switch = losses.Ramp(steps=0, begin=3)
-    assert [switch(step) for step in (2, 3)] == [0, 1]
+    for shape in ("linear", "cosine", "sigmoid"):
+        switch = losses.Ramp(steps=0, begin=3, shape=shape)  # type: ignore[arg-type]
+        assert [switch(step) for step in (2, 3)] == [0, 1]
+        assert losses.Ramp(steps=10, begin=3, shape=shape)(2) == 0  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="'cubic'"):
         losses.Ramp(shape="cubic")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="-1"):
@@ -192,6 +194,9 @@ def test_samples_are_routed_alike_at_every_head() -> None:
     found = loss(heads, soft(target))
     assert list(found.terms) == ["hard.loss"]
     assert_close(found.total, losses.DeepSupervisionLoss(losses.DiceLoss())(heads, soft(target)).total)
+    nested = losses.DeepSupervisionLoss(losses.CompoundLoss({"routed": loss.loss}))(heads, soft(target))
+    assert list(nested.terms) == ["routed.hard.loss"]
+    assert_close(nested.total, found.total)
 
 
 def test_routed_defaults() -> None:

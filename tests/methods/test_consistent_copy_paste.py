@@ -10,6 +10,7 @@ from eight_voxels import IMAGES, Fixed, Recorded, batch, in_slots
 from torch import Tensor
 
 from medseg.augment import BoxMix, IntensityRemap
+from medseg.errors import InputError
 from medseg.methods import ConsistentCopyPaste, MethodOutput, Models, Progress, Ramp
 from medseg.networks.unet import NetworkOutput
 
@@ -62,3 +63,8 @@ def test_what_the_teacher_says_otherwise_of_mixed_images_is_not_kept() -> None:
         found = losses(teacher(1.0), agreement=True).diagnostics
         assert found["kept_share"] == found["agreement_share"] == share
     assert losses(Contrary(1.0)).diagnostics["kept_share"] == 1
+
+
+def test_a_stage_that_the_network_has_not_is_named_with_those_it_has() -> None:
+    with pytest.raises(InputError, match="method#feature_stage: 'decoder9'; the network has"):
+        losses(Fixed(1.0), twins=IntensityRemap(), feature_weight=0.1, feature_stage="decoder9")

@@ -55,6 +55,15 @@ def test_regions_are_read_with_sigmoid_and_weighed_by_their_unions() -> None:
     torch.testing.assert_close(loss.class_weight, class_weights([100, 10]))
     with pytest.raises(InputError, match="DiceLoss: activation 'softmax' cannot have targets that overlap"):
         task_loss(DiceLoss(activation="softmax"), Labels(), Targets(3, regions=((1, 2), (2,))))
+    with pytest.raises(InputError, match="DiceLoss: include_background=false, but no region is the background"):
+        task_loss(DiceLoss(include_background=False), Labels(), Targets(3, regions=((1, 2), (2,))))
+
+
+def test_weights_are_as_many_as_outputs() -> None:
+    loss = CompoundLoss({"a": CrossEntropyLoss(class_weight=[1, 2])})
+    task_loss(loss, Labels(), Targets(2))
+    with pytest.raises(InputError, match="CrossEntropyLoss: class_weight has 2 values for 3 outputs"):
+        task_loss(loss, Labels(), Targets(3))
 
 
 def test_an_unknown_scheme_is_refused() -> None:
