@@ -23,6 +23,7 @@ class Case:
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
+    classes: int = CLASSES
 
     def build(self, **more: Any) -> nn.Module:
         """A new module."""
@@ -43,6 +44,8 @@ class Case:
 
     def __str__(self) -> str:
         options = ",".join(f"{k}={v}" for k, v in self.options.items())
+        if self.classes != CLASSES:
+            options = f"{options}one channel"
         return f"{self.name}({options})" if options else self.name
 
 
@@ -95,9 +98,10 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "ConsistencyLoss": [{"measure": "kl"}, {"measure": "cosine"}, {"measure": "kl", "activation": "sigmoid"}],
 }
 
-CASES = [
-    Case(name, options) for name in losses.__all__ if name.endswith("Loss") for options in [{}, *VARIANTS.get(name, [])]
-]
+_NAMES = [name for name in losses.__all__ if name.endswith("Loss")]
+CASES = [Case(name, options) for name in _NAMES for options in [{}, *VARIANTS.get(name, [])]]
+# one channel is read with sigmoid, and integer labels as its probability
+CASES += [Case(name, classes=1) for name in _NAMES if name != "FeatureCosineLoss"]
 
 
 def by_kind(*kinds: str) -> list[Case]:
@@ -129,13 +133,14 @@ def draw(
     shape: tuple[int, ...] = (6, 7, 5),
     *,
     batch: int = 2,
-    classes: int = CLASSES,
+    classes: int | None = None,
     soft: bool = False,
     seed: int = 0,
     dtype: torch.dtype = torch.float64,
 ) -> Inputs:
     """Random inputs without a mask; every class is in every sample where the volume has room."""
     generator = torch.Generator().manual_seed(seed)
+    classes = case.classes if classes is None else classes
     x = torch.randn(batch, classes, *shape, generator=generator, dtype=torch.float64).to(dtype)
     if case.activation == "none":
         x = x.softmax(1) if classes > 1 else x.sigmoid()
