@@ -44,9 +44,10 @@ bench: .venv/installed-dev
 docs: .venv/installed-dev
 	$(BIN)/mkdocs build
 
-# The figures of docs/losses.md, made anew.
+# The figures of docs/losses.md and of label efficiency, made anew.
 figures: .venv/installed-dev
 	$(BIN)/python scripts/figure_losses.py
+	$(BIN)/python scripts/figure_labels.py
 
 clean:
 	rm -rf .venv

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "load_model"]
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 
 def load_model(
