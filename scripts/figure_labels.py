@@ -1,4 +1,4 @@
-"""Draws docs/figures/label_efficiency.png, Dice against the number of labels, from the runs in label_efficiency.csv beside it.
+"""Draws docs/figures/label_efficiency.png, Dice against the number of labels, from the runs of the CSV file beside it.
 
 python scripts/figure_labels.py [FOLDER]
 """

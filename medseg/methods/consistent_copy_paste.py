@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from medseg.augment import Batch, BoxMix, IntensityRemap, Labelled, Targets, apply_remap
+from medseg.augment import Batch, BoxMix, IntensityRemap, Targets, apply_remap
 from medseg.errors import InputError
 from medseg.losses import FeatureCosineLoss, entropy_loss
-from medseg.methods.base import Loss, MethodOutput, Models, Progress, loss_of, parts, unlabelled_part
+from medseg.methods.base import Loss, MethodOutput, Models, Progress, unlabelled_part
 from medseg.methods.forward import forward_all
-from medseg.methods.mixing import Pairs, View
+from medseg.methods.mixing import Pairs, View, add_segmentation
 from medseg.methods.ramps import Ramp
 from medseg.methods.teaching import Taught, taught
 from medseg.networks.unet import NetworkOutput
@@ -83,7 +83,7 @@ class ConsistentCopyPaste:
     def losses(self, batch: Batch, models: Models, progress: Progress) -> MethodOutput:
         """The terms `labelled`, `mixed`, `whole`, those of their twins, `features` and `entropy`, as switched on."""
         weight = self.ramp(progress)
-        views = {"labelled": _labelled(batch.labelled)} if weight == 0 or self.box is None else {}
+        views = {"labelled": View.of(batch.labelled)} if weight == 0 or self.box is None else {}
         output = MethodOutput({}, {}, {"ramp": weight})
         pairs: Pairs | None = None
         if weight:
@@ -93,7 +93,7 @@ class ConsistentCopyPaste:
             output.pictures.update(pseudo.pictures(part))
             if self.box is not None:
                 pairs = Pairs.of(batch, self.box)
-                views |= {"labelled": _labelled(pairs.alone), "mixed": pairs.mixed(pseudo, weight)}
+                views |= {"labelled": View.of(pairs.alone), "mixed": pairs.mixed(pseudo, weight)}
             if self.whole:
                 views["whole"] = View(part.strong, pseudo.label, pseudo.kept.float(), None, part.slots, weight)
         views = {name: view for name, view in views.items() if len(view.image)}
@@ -104,7 +104,7 @@ class ConsistentCopyPaste:
             output.pictures.update(views["mixed"].pictures())
         output.pictures.update({name.replace("_", " "): image for name, image in images.items() if "_twin" in name})
         found = forward_all(models.students[0], images)
-        self._segmentation(output, views, found, batch.targets, progress)
+        add_segmentation(output, self.loss, views, found, batch.targets, progress)
         self._features(output, views, found, batch.targets)
         if weight and self.entropy_weight:
             self._entropy(output, pairs, found, weight, batch)
@@ -135,24 +135,6 @@ class ConsistentCopyPaste:
         assert self.twins is not None
         return apply_remap(view.image, self.twins.draw(*batch.key, view.slots, view.image.shape[1], f"{name} twin"))
 
-    def _segmentation(
-        self,
-        output: MethodOutput,
-        views: dict[str, View],
-        found: dict[str, NetworkOutput],
-        targets: Targets,
-        progress: Progress,
-    ) -> None:
-        """Adds the loss of every view: the total is a mean over images, of which unlabelled ones count by the ramp."""
-        of = {name: views[name.removesuffix("_twin")] for name in found}
-        images = sum(view.weight * len(view.image) for view in of.values())
-        for name, one in found.items():
-            view = of[name]
-            terms = loss_of(self.loss, one, view.label, view.mask, progress, view.annotated, targets.overlapping)
-            output.terms[name] = terms.total
-            output.weights[name] = view.weight * len(view.image) / images
-            output.diagnostics.update(parts(name, terms))
-
     def _features(
         self, output: MethodOutput, views: dict[str, View], found: dict[str, NetworkOutput], targets: Targets
     ) -> None:
@@ -181,7 +163,3 @@ class ConsistentCopyPaste:
             logits, inside = found["whole"].logits, unlabelled_part(batch).mask
         output.terms["entropy"] = entropy_loss(logits, inside, activation=batch.targets.activation)
         output.weights["entropy"] = weight * self.entropy_weight
-
-
-def _labelled(part: Labelled) -> View:
-    return View(part.image, part.label, part.mask, part.annotated, part.slots)

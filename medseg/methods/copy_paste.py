@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 from medseg.augment import Batch, BoxMix
-from medseg.methods.base import (
-    Loss,
-    MethodOutput,
-    Models,
-    Progress,
-    loss_of,
-    parts,
-    supervised_output,
-    unlabelled_part,
-)
+from medseg.methods.base import Loss, MethodOutput, Models, Progress, supervised_output, unlabelled_part
 from medseg.methods.forward import forward_all
-from medseg.methods.mixing import Pairs
+from medseg.methods.mixing import Pairs, View, add_segmentation
 from medseg.methods.ramps import Ramp
 from medseg.methods.teaching import Taught, taught
 
@@ -73,17 +64,11 @@ class CopyPaste:
         pseudo = self.pseudo_label(batch, models)
         pairs = Pairs.of(batch, self.box)
         mixed = pairs.mixed(pseudo, weight)
-        found = forward_all(models.students[0], {"labelled": pairs.alone.image, "mixed": mixed.image})
+        views = {"labelled": View.of(pairs.alone), "mixed": mixed}
+        found = forward_all(models.students[0], {name: view.image for name, view in views.items()})
         seen = {**pseudo.pictures(part), **mixed.pictures()}
         output = MethodOutput({}, {}, {"ramp": weight, **pseudo.shares(part.mask)}, seen)
-        overlapping = batch.targets.overlapping
-        samples = len(pairs.alone.image) + len(mixed.image)
-        for name, view in (("labelled", pairs.alone), ("mixed", mixed)):
-            if name in found:
-                terms = loss_of(self.loss, found[name], view.label, view.mask, progress, view.annotated, overlapping)
-                output.terms[name] = terms.total
-                output.weights[name] = len(view.image) / samples
-                output.diagnostics.update(parts(name, terms))
+        add_segmentation(output, self.loss, views, found, batch.targets, progress)
         return output
 
     def pseudo_label(self, batch: Batch, models: Models) -> Taught:

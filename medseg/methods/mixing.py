@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from medseg.augment import Batch, BoxMix, Labelled, Unlabelled, mix, unmix
-from medseg.methods.base import unlabelled_part
+from medseg.augment import Batch, BoxMix, Labelled, Targets, Unlabelled, mix, unmix
+from medseg.methods.base import Loss, MethodOutput, Progress, loss_of, parts, unlabelled_part
 from medseg.methods.teaching import Taught
+from medseg.networks.unet import NetworkOutput
 
-__all__ = ["Pairs", "View"]
+__all__ = ["Pairs", "View", "add_segmentation"]
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,36 @@ class View:
     slots: Sequence[int]
     weight: float = 1.0
 
+    @classmethod
+    def of(cls, part: Labelled) -> Self:
+        """Labelled images as they are."""
+        return cls(part.image, part.label, part.mask, part.annotated, part.slots)
+
     def pictures(self) -> dict[str, Tensor]:
         """Of what `Pairs.mixed` gave the first half: labelled images with a box of unlabelled ones, their label, and
         where it counts."""
         m = len(self.image) // 2
         return {"mixed": self.image[:m], "mixed label": self.label[:m], "counts": self.mask[:m] > 0}
+
+
+def add_segmentation(
+    output: MethodOutput,
+    loss: Loss,
+    views: Mapping[str, View],
+    found: Mapping[str, NetworkOutput],
+    targets: Targets,
+    progress: Progress,
+) -> None:
+    """Adds the loss of what the student `found` of each view, or of its twin, `NAME_twin`: the total is a mean over
+    images, each with the weight of its view."""
+    of = {name: views[name.removesuffix("_twin")] for name in found}
+    images = sum(view.weight * len(view.image) for view in of.values())
+    for name, one in found.items():
+        view = of[name]
+        terms = loss_of(loss, one, view.label, view.mask, progress, view.annotated, targets.overlapping)
+        output.terms[name] = terms.total
+        output.weights[name] = view.weight * len(view.image) / images
+        output.diagnostics.update(parts(name, terms))
 
 
 @dataclass(frozen=True)
