@@ -53,8 +53,8 @@ def panel(axis: Axes, runs: Runs, everything: int) -> None:
         for n in counts:
             found = runs[method, n]
             axis.scatter([n] * len(found), found, s=14, color=colour, alpha=0.35, linewidths=0)
-    full = runs["supervised", everything]
-    axis.axhline(sum(full) / len(full), color="C0", linestyle="--", label="supervised, all labels")
+    if full := runs.get(("supervised", everything)):
+        axis.axhline(sum(full) / len(full), color="C0", linestyle="--", label="supervised, all labels")
     axis.set_xscale("log", base=2)
     counts = sorted({labels for _, labels in runs if labels < everything})
     axis.set_xticks(counts, [str(n) for n in counts])
