@@ -7,6 +7,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -19,6 +20,10 @@ from medseg.share import bundle_folder
 
 __all__ = ["check_keys", "check_override", "checked_config", "is_number_text"]
 
+_ABSENT = object()  # from the base
+_WORDS = ("true", "false", "yes", "no", "on", "off", "null", "none")
+_NAMES_TOO = ("compile",)  # switches that may also name something
+
 
 def checked_config(base: str) -> dict[str, Any]:
     """The merged config as the user composed it, after a check of every key; the first thing that a run evaluates.
@@ -30,29 +35,32 @@ def checked_config(base: str) -> dict[str, Any]:
         base: the config of the bundle, such as "train.yaml", whose keys are the known ones.
 
     Raises:
-        InputError: a key is unknown; the nearest known one is named.
+        InputError: a key is unknown, of which the nearest known one is named; a value is of another kind than the
+            bundle's own; or a file of `--config_file` comes before `base`, which would replace all it says.
     """
     sys.excepthook = _one_line
+    _check_order(base)
     config = _merged_config()
     check_keys(config, ConfigParser.load_config_file(bundle_folder() / "configs" / base))
     return config
 
 
 def check_keys(config: Mapping[str, Any], base: Mapping[str, Any]) -> None:
-    """Checks a merged config against the bundle's own.
+    """Checks a merged config against the bundle's own, its keys and the kinds of its values.
 
     A top-level key must be one of the base's. Below, where a mapping names its `_target_`, keys must be parameters
     of that callable; elsewhere they must be keys of the base, except that a new named component (a mapping with a
-    `_target_`, such as one more handler) may be added to a mapping of components.
+    `_target_`, such as one more handler) may be added to a mapping of components. A switch or a number of the base
+    is one in the config, too (or null), a component no plain value; expressions and references may be anything.
 
     Raises:
-        InputError: the first unknown key and the nearest known one, or a number like 1e-4, a text to YAML 1.1.
+        InputError: the first unknown key and the nearest known one, or the first value of another kind: a number like
+            1e-4, a text to YAML 1.1, or the text `false`, which MONAI makes of `--force false`.
     """
     for where, key, known in _unknown(config, base, ""):
         raise InputError(f"config key '{where}{key}' is unknown{_nearest_key(where, key, known)}")
-    for key, value in _texts(config, base, ""):
-        if is_number_text(value):
-            raise InputError(f"config key '{key}': YAML reads {value} as a text; add a point and a sign, like 1.0e-4")
+    for key, problem in _wrong_kinds(config, base, ""):
+        raise InputError(f"config key '{key}': {problem}")
 
 
 def is_number_text(text: str) -> bool:
@@ -99,13 +107,36 @@ def _unknown(config: Any, base: Any, where: str) -> Iterator[tuple[str, str, lis
         yield from _unknown(value, below, f"{where}{key}#")
 
 
-def _texts(config: Any, base: Any, where: str) -> Iterator[tuple[str, str]]:
-    """Texts of the config where the base has none."""
+def _wrong_kinds(config: Any, base: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Keys whose values are of another kind than the base's, and what is wrong."""
     if isinstance(config, Mapping):
+        same = isinstance(base, Mapping) and config.get("_target_") == base.get("_target_")
         for key, value in config.items():
-            yield from _texts(value, base.get(key) if isinstance(base, Mapping) else None, f"{where}{key}#")
-    elif isinstance(config, str) and not isinstance(base, str):
-        yield where.removesuffix("#"), config
+            yield from _wrong_kinds(value, base.get(key, _ABSENT) if same else _ABSENT, f"{where}{key}#")
+    elif problem := _wrong_kind(where.removesuffix("#"), config, base):
+        yield where.removesuffix("#"), problem
+
+
+def _wrong_kind(key: str, value: Any, base: Any) -> str:
+    text = isinstance(value, str)
+    if value is None or isinstance(base, str) or (text and value.startswith(("$", "@", "%"))):
+        return ""
+    if text and is_number_text(value):
+        return f"YAML reads {value} as a text; add a point and a sign, like 1.0e-4"
+    if base is _ABSENT:
+        return ""
+    expected = ""
+    if text and value.lower() in _WORDS:
+        expected = "True, False or '$None', as a command line of MONAI takes them"
+    elif isinstance(base, bool):
+        expected = "" if isinstance(value, bool) or (text and key in _NAMES_TOO) else "True or False"
+    elif isinstance(base, int):
+        expected = "" if isinstance(value, int) and not isinstance(value, bool) else "a whole number"
+    elif isinstance(base, float):
+        expected = "" if isinstance(value, int | float) and not isinstance(value, bool) else "a number"
+    elif isinstance(base, Mapping):
+        expected = f"its keys, such as {key}#{next(iter(base))}"
+    return f"found {value!r}, expected {expected}" if expected else ""
 
 
 def _parameters(target: str, where: str) -> list[str] | None:
@@ -125,6 +156,20 @@ def _parameters(target: str, where: str) -> list[str] | None:
 def _nearest_key(where: str, key: str, known: list[str]) -> str:
     near = close_to(key, known)
     return f"; did you mean '{where}{near}'?" if near else f"; known here: {', '.join(known)}"
+
+
+def _check_order(base: str) -> None:
+    """That `base` is the first of the files that `monai.bundle run` was given, if it is among them."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_name != "create_workflow":
+        frame = frame.f_back
+    files = frame.f_locals.get("config_file") if frame is not None else None
+    names = [str(file) for file in files] if isinstance(files, list | tuple) else []
+    for place, name in enumerate(names):
+        if place > 0 and Path(name).name == base:
+            raise InputError(
+                f"config_file: {names[0]} comes before {name}, which replaces what it says; name {name} first"
+            )
 
 
 def _merged_config() -> dict[str, Any]:

@@ -58,6 +58,11 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         purpose: str = "labelled",
         skip_bad: bool = False,
     ) -> None:
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(
+                f"{batch_size} {purpose} patches a step; expected a positive whole number "
+                "(labelled_batch, unlabelled_batch)"
+            )
         self.data = data
         self.cache = cache
         self.patch_size = np.asarray(patch_size)

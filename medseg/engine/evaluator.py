@@ -162,14 +162,20 @@ class WriteSegmentations:
         self.suffix = suffix
 
     def attach(self, engine: Any) -> None:
-        """Attaches to the end of every iteration."""
+        """Attaches to the end of every iteration, and of the run, which says how many were written."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self._say)
 
     def __call__(self, engine: Any) -> None:
         """Writes the state's output."""
         output: CaseOutput = engine.state.output
         item = output.item
         write_segmentation(self.path(item.name, item.path), output.labels, like=item.path)
+
+    def _say(self, engine: Any) -> None:
+        Console().print(
+            f"{engine.state.iteration} segmentations written to {self.folder}", highlight=False, soft_wrap=True
+        )
 
     def path(self, name: str, image: Path) -> Path:
         """Where the segmentation of the case `name` with the file `image` is written."""

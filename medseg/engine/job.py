@@ -42,6 +42,9 @@ from medseg.report.tables import checkpoint_table
 __all__ = ["TrackerLike", "TrainingJob"]
 
 
+_TRACKED = ("config.yaml", "plan.yaml", "run.json", "metrics.json", "metrics.jsonl")
+
+
 class TrackerLike(Protocol):
     """What a job needs of `medseg.tracking.Tracker`."""
 
@@ -180,6 +183,8 @@ class TrainingJob:
                 self.checkpoints.save_last(self.trainer)
             except InputError as further:  # a full disk: the one before it is there
                 error.add_note(str(further))
+        if begun:
+            self.tracker.artifacts([self.output / name for name in _TRACKED if (self.output / name).exists()])
         stopped = isinstance(error, KeyboardInterrupt | Interrupted | SystemExit)
         self._finish_tracking("KILLED" if stopped else "FAILED")
         for line in self.faults.lines():
@@ -231,6 +236,5 @@ class TrainingJob:
         terms = {} if self.cohort.folder is None else data_terms(self.cohort.folder)
         write_card(self.output / "model", self.plan, terms, metrics)
         folders = [self.output / name for name in ("model", "pictures")]
-        names = ("config.yaml", "plan.yaml", "run.json", "metrics.json", "metrics.jsonl")
-        self.tracker.artifacts([*folders, *(self.output / name for name in names)])
+        self.tracker.artifacts([*folders, *(self.output / name for name in _TRACKED)])
         self.console.print(checkpoint_table("validation", summaries))

@@ -48,7 +48,7 @@ def pick_device(name: str = "auto") -> torch.device:
             f"device {name!r}: expected auto, cpu, cuda or cuda:N{nearest(name, ['auto', 'cpu', 'cuda'])}"
         ) from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {name!r}: no CUDA device is visible; see `medseg doctor`, or use --device cpu")
+        raise InputError(f"device {name!r}: no CUDA device is visible; see `medseg doctor`, or use the device cpu")
     if device.type == "cuda" and (device.index or 0) >= (found := torch.cuda.device_count()):
         raise InputError(f"device {name!r}: CUDA devices here: {found}, counted from 0")
     return device

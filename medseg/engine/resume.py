@@ -19,10 +19,11 @@ from medseg.errors import InputError
 __all__ = ["has_checkpoint", "resume"]
 
 _SHOWN = 8
+_KEPT = "the run keeps its plan; go on with its own config.yaml, give another plan (plan_file), or begin a new run"
 # what is read when a run begins and never again, and what to do instead of changing it
 _ONCE = {
-    "plan_sizes": "the run keeps its plan; give another one by --plan, or begin a new run",
-    "memory": "the run keeps its plan; give another one by --plan, or begin a new run",
+    "plan_sizes": _KEPT,
+    "memory": _KEPT,
 }
 
 

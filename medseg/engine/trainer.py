@@ -60,13 +60,19 @@ class Budget:
     def __post_init__(self) -> None:
         if self.max_minutes is not None and self.steps is not None:
             raise InputError("both steps and max_minutes are given; give one of them")
-        if self.max_minutes is not None and self.max_minutes <= 0:
+        if self.max_minutes is not None and (not isinstance(self.max_minutes, int | float) or self.max_minutes <= 0):
             raise InputError(f"max_minutes is {self.max_minutes}; expected a positive number of minutes")
-        if self.max_minutes is None and (self.steps is None or self.steps < 1):
-            raise InputError(f"steps is {self.steps}; expected a positive number of steps, or max_minutes")
+        if self.max_minutes is None and (not isinstance(self.steps, int) or self.steps < 1):
+            raise InputError(f"steps is {self.steps}; expected a positive whole number of steps, or max_minutes")
 
     def epochs(self, length: int) -> int:
-        """Epochs of `length` steps that hold the budget; 1 while minutes are not yet frozen into steps."""
+        """Epochs of `length` steps that hold the budget; 1 while minutes are not yet frozen into steps.
+
+        Raises:
+            InputError: `length`, the config's `val_interval`, is no positive whole number.
+        """
+        if not isinstance(length, int) or length < 1:
+            raise InputError(f"val_interval is {length}; expected a positive whole number of steps")
         return 1 if self.max_minutes is not None else math.ceil((self.steps or 1) / length)
 
 

@@ -134,7 +134,7 @@ def _files(path: Path, problems: dict[str, str]) -> list[tuple[str, Path]]:
         found = found or list(_series(path, problems))
         if not found and len(problems) == before:
             data = any((path / name).exists() for name in ("dataset.json", "cases.csv", "images"))
-            hint = "; of a data set name the folder of its images, or give --unlabelled" if data else ""
+            hint = "; of a data set name the folder of its images, or `medseg predict --unlabelled`" if data else ""
             raise InputError(
                 f"{path}: no volumes in this folder; expected files ending in {', '.join(SUFFIXES)}, or DICOM series"
                 f"{hint}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Protocol
 
 from torch import nn
@@ -29,8 +30,16 @@ def task_loss(loss: nn.Module, labels: _Labels, targets: Targets) -> DeepSupervi
         targets: classes or regions.
 
     Raises:
-        InputError: the loss cannot do what the targets or several processes ask for, or no class has a voxel.
+        InputError: the loss takes no mask, cannot do what the targets or several processes ask for, or no class has a
+            voxel.
     """
+    try:
+        inspect.signature(loss.forward).bind("logits", "target", "mask")
+    except TypeError:
+        name = type(loss).__name__
+        raise InputError(
+            f"loss: {name} does not take (logits, target, mask), as every loss of medseg does: `medseg losses`"
+        ) from None
     routed = [inner for outer in loss.modules() if isinstance(outer, SampleRoutedLoss) for inner in outer.modules()]
     if ranks.size() > 1 and any(isinstance(inner, PointSampledLoss) for inner in routed):
         raise InputError(

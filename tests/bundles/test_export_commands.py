@@ -24,17 +24,19 @@ def bundle(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_bundle(tiny_run, tmp_path_factory.mktemp("export") / "segmentation")[0]
 
 
-def _monai(bundle: Path, *command: str, config: str = "inference") -> None:
+def _monai(bundle: Path, *command: str, config: str = "inference") -> str:
     given = [*command, "--config_file", f"{bundle}/configs/{config}.yaml", "--bundle_root", str(bundle)]
     done = subprocess.run([sys.executable, "-m", "monai.bundle", *given], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_run_predicts_and_evaluates(bundle: Path, tiny_run: Path, tiny_cohort: Path) -> None:
     scans = tiny_cohort / "imagesTr"
-    _monai(bundle, "run", "--dataset_dir", str(scans), "--output_dir", "out")
+    said = _monai(bundle, "run", "--dataset_dir", str(scans), "--output_dir", "out")
     model = medseg.load_model(tiny_run)
     images = sorted(scans.glob("*.nii.gz"))
+    assert f"{len(images)} segmentations written to out" in said
     assert [path.name for path in sorted(Path("out").iterdir())] == [path.name for path in images]
     for image in images:
         assert np.array_equal(read_labels(Path("out") / image.name).array, model.predict(image).labels)

@@ -56,6 +56,28 @@ def test_a_number_that_yaml_takes_for_a_text_is_refused(key: str) -> None:
     check_keys(_merged(**{key: 1e-4, "output_dir": "1e-4"}), _base())
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("force", "false", "True, False or"),
+        ("modality", "null", "True, False or"),
+        ("deterministic", 1, "True or False"),
+        ("workers", "two", "a whole number"),
+        ("seed", 1.5, "a whole number"),
+        ("learning_rate", "fast", "a number"),
+        ("loss", "dice", "its keys, such as loss#_target_"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(key: str, value: object, expected: str) -> None:
+    with pytest.raises(InputError, match=f"'{key}': found {value!r}, expected {expected}"):
+        check_keys(_merged(**{key: value}), _base())
+
+
+def test_values_of_the_kind_expressions_and_null_pass() -> None:
+    ours = {"force": True, "compile": "inductor", "learning_rate": 1, "warmup": 0.1, "seed": "$1 + 1", "augment": None}
+    check_keys(_merged(**ours, loss={"_target_": "medseg.losses.DiceLoss", "reduction": "none"}), _base())
+
+
 def test_a_replaced_component_is_checked_against_its_own_parameters() -> None:
     tversky = {"_target_": "medseg.losses.TverskyLoss", "alpha": 0.3, "beta": 0.7}
     check_keys(_merged(loss=tversky), _base())
@@ -100,3 +122,11 @@ def test_through_monai_bundle_run(key: str, nearest: str, tmp_path: Path) -> Non
         assert done.returncode == 2
         assert done.stderr.strip().splitlines()[-1].startswith("Error: config key 'stepz' is unknown")
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_overlay_before_the_bundles_own_file_is_refused(tmp_path: Path) -> None:
+    files = str([str(overlay_path("method", "supervised")), str(TRAIN)])
+    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", files, "--steps", "3"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2, done.stderr
+    assert "supervised.yaml comes before" in done.stderr.strip().splitlines()[-1]

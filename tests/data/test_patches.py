@@ -17,6 +17,7 @@ from medseg.data.case import Case
 from medseg.data.patches import PatchDataset
 from medseg.data.stored import Stored
 from medseg.data.targets import Foreground, positions_by_class, voxels_by_class
+from medseg.errors import InputError
 
 Make = Callable[..., PatchDataset]
 
@@ -246,3 +247,9 @@ def test_any_volume_and_any_patch(
     inside = int(np.prod(np.minimum(shape, patch)))
     assert item["mask"].sum() == {0: np.prod(patch), IGNORE: 0}.get(fill, inside)
     assert (item["label"] == fill).all()
+
+
+@pytest.mark.parametrize("batch", [0, 1.5])
+def test_a_batch_is_a_positive_whole_number(batch: int) -> None:
+    with pytest.raises(InputError, match=f"{batch} labelled patches a step"):
+        dataset([prepared((8, 8, 8))], batch=batch)

@@ -97,11 +97,18 @@ def test_minutes_count_what_reading_a_batch_takes(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("given", "said"),
     [({"steps": 0}, "steps is 0"), ({}, "steps is None"), ({"max_minutes": -1}, "max_minutes is -1"),
-     ({"steps": 3, "max_minutes": 1}, "one of them")],
+     ({"steps": 3, "max_minutes": 1}, "one of them"), ({"steps": 2.5}, "steps is 2.5"),
+     ({"max_minutes": "three"}, "max_minutes is three")],
 )  # fmt: skip
 def test_a_budget_is_checked(given: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         Budget(**given)
+
+
+@pytest.mark.parametrize("length", [0, 1.5])
+def test_validations_lie_whole_steps_apart(length: Any) -> None:
+    with pytest.raises(InputError, match=f"val_interval is {length}"):
+        Budget(steps=3).epochs(length)
 
 
 def test_rows_are_means_over_their_steps(tmp_path: Path) -> None:

@@ -78,3 +78,8 @@ def test_points_of_some_samples_only_are_refused_in_several_processes(monkeypatc
     task_loss(PointSampledLoss(), Labels(), Targets(3))
     with pytest.raises(InputError, match="train in one process"):
         task_loss(loss, Labels(), Targets(3))
+
+
+def test_a_loss_without_a_mask_is_refused() -> None:
+    with pytest.raises(InputError, match="MSELoss does not take"):
+        task_loss(torch.nn.MSELoss(), Labels(), Targets(3))

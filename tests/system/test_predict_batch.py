@@ -56,7 +56,7 @@ def test_the_unlabelled_cases_of_a_data_set(medseg: Any, model: Path) -> None:
     for arguments, said in (
         ((".", "--unlabelled"), "all 1 cases have labels"),
         ((".", "scans", "--unlabelled"), "2 inputs, expected one data set"),
-        ((".",), "of a data set name the folder of its images, or give --unlabelled"),
+        ((".",), "of a data set name the folder of its images, or `medseg predict --unlabelled`"),
     ):
         code, _, err = medseg("predict", model, *arguments, "--output", "out")
         assert code == 2

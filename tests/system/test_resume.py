@@ -309,7 +309,7 @@ def test_a_finished_run_is_extended_by_steps_and_changed_by_force(
         (("--steps", 3), "steps: 4 -> 3"),
         (("--steps", 3, "--force"), "has done 4 steps already"),
         (("--method", "supervised"), "leave out --method"),
-        (("--set", "plan_sizes#base_filters=6", "--force"), "the run keeps its plan; give another one by --plan"),
+        (("--set", "plan_sizes#base_filters=6", "--force"), "the run keeps its plan; go on with its own"),
         (("--memory", "2GB", "--force"), "the run keeps its plan"),
         (("--init-from", "elsewhere"), "the run goes on with its own weights"),
     ],

@@ -142,7 +142,12 @@ def test_a_run_that_raises_ends_failed(
     monkeypatch.setattr(Iteration, "__call__", lambda *_: 1 / 0)
     with pytest.raises(RuntimeError):
         medseg("train", "--data", tiny_cohort, *SMALL, "--steps", 2, "--output", tmp_path / "a")
-    assert [run.info.status for run in _runs(tmp_path)] == ["FAILED"]
+    (run,) = _runs(tmp_path)
+    assert run.info.status == "FAILED"
+    from mlflow import MlflowClient
+
+    kept = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlruns.db'}").list_artifacts(run.info.run_id)
+    assert {"config.yaml", "plan.yaml", "run.json"} <= {file.path for file in kept}
 
 
 @pytest.mark.gpu
