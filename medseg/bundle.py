@@ -80,6 +80,9 @@ def check_override(config: Mapping[str, Any], key: str) -> None:
     *parents, last = key.replace("::", "#").split("#")
     for part in parents:
         if isinstance(node, Mapping) and part not in node:
+            target = node.get("_target_")
+            if isinstance(target, str) and part in (_parameters(target, where) or ()):
+                raise InputError(f"config key '{key}': {where}{part} is not set here; set it whole: {where}{part}=...")
             raise InputError(f"config key '{key}' is unknown{_nearest_key(where, part, list(node))}")
         node, where = node[part] if isinstance(node, Mapping) else None, f"{where}{part}#"
     in_list = isinstance(node, list) and last.isdecimal() and int(last) < len(node)

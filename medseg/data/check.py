@@ -64,7 +64,8 @@ def check_data(
     classes = listing.classes
     if classes is None:
         try:
-            classes = named_by_values(listing.source, {v for c in checked for v in c.facts.label_values or ()})
+            values = {v: c.case.label for c in checked if c.case.label for v in c.facts.label_values or ()}
+            classes = named_by_values(listing.source, values)
         except InputError as error:
             findings.append(Finding.of("error", None, error, listing.source))
     places = _places(listing, split, findings)

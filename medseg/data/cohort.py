@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,24 +155,27 @@ def _readable(cases: tuple[Case, ...]) -> tuple[Case, ...]:
     return tuple(found)
 
 
-def named_by_values(source: Path, values: set[int]) -> dict[int, str]:
-    """Classes that no file names, by the label values that were found.
+def named_by_values(source: Path, values: Mapping[int, Path]) -> dict[int, str]:
+    """Classes that no file names, by the label values that were found, each with a file that has it.
 
     Raises:
         InputError: values are negative, leave gaps, or there is no foreground.
     """
-    classes = {value: f"class {value}" if value else "background" for value in sorted(values | {0})}
+    classes = {value: f"class {value}" if value else "background" for value in sorted({*values, 0})}
     if len(classes) < 2 or list(classes) != list(range(len(classes))):
+        stray = next((value for place, value in enumerate(classes) if value != place), 0)
+        where = f" ({stray} in {values[stray]})" if stray in values else ""
         raise InputError(
-            f"{source}: label values {', '.join(map(str, classes))} found, expected 0"
-            " (background), 1, 2, ... without gaps; renumber them, or name the classes in a dataset.json"
+            f"{source}: label values {', '.join(map(str, classes))} found{where}, expected 0 (background), 1, 2, ..."
+            " without gaps; renumber them (docs/data.md shows how)"
         )
     return classes
 
 
 def _found_classes(listing: Listing, cases: tuple[Case, ...]) -> dict[int, str]:
-    values: set[int] = set()
+    values: dict[int, Path] = {}
     for case in cases:
         assert case.label is not None  # both parts have labels
-        values.update(int(value) for value in np.unique(read_labels(case.label).array))
+        for value in np.unique(read_labels(case.label).array):
+            values.setdefault(int(value), case.label)
     return named_by_values(listing.source, values)

@@ -65,6 +65,8 @@ class PairedLoader:
                     f"{dataset.batch_size} {dataset.purpose} patches a step cannot be shared evenly by {ranks.size()} "
                     f"processes; use {ranks.evenly(dataset.batch_size)}, or --runtime distributed, which rounds up"
                 )
+        if workers < 0:
+            raise InputError(f"workers is {workers}; expected a number of processes from 0")
         self.workers = workers
         self.pin_memory = pin_memory
         self.first_step = 0

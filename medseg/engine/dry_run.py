@@ -49,7 +49,9 @@ def dry_run(
     cost = measured_cost(iteration, loader)
     if not ranks.is_first():
         return
-    table = Table(box=None, show_header=False, title="dry run: nothing is trained or written", title_justify="left")
+    table = Table(
+        box=None, show_header=False, title="dry run: nothing is trained, no run is written", title_justify="left"
+    )
     for name, text in (
         *_what(iteration, loader, plan, cohort, loss),
         ("memory", f"{cost.memory / 2**30:.2f} GiB at the peak of a step ({_of_what(iteration.autocast.device)})"),

@@ -99,6 +99,8 @@ def read_run(folder: str | os.PathLike[str], split: str = "validation", checkpoi
         InputError: a file is missing or not as medseg writes it.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected the folder of a run")
     metrics = _json(folder / "metrics.json", "has the run ended?")
     config = _config(folder / "config.yaml")
     run = _json(folder / RUN_FILE, "") if (folder / RUN_FILE).exists() else {}

@@ -97,6 +97,9 @@ def test_a_missing_parent_names_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean 'train#trainer'"):
         check_override(_base(), "train#trainr#budget")
     check_override(_base(), "handlers#steps#every")
+    check_override(_base(), "method#ramp#weight")
+    with pytest.raises(InputError, match="method#box is not set here; set it whole: method#box="):
+        check_override({"method": {"_target_": "medseg.methods.ConsistentCopyPaste", "loss": 1}}, "method#box#size")
 
 
 @pytest.mark.parametrize("key", ["seed#x", "seed#x#y", "initialize#x", "initialize#99", "initialize#0#x"])

@@ -7,8 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 
+from medseg.data.cohort import load_cohort
 from medseg.data.layouts import list_cases
 from medseg.data.listing import Listing
 from medseg.data.splits import list_folds, split_cases
@@ -92,3 +95,18 @@ def test_any_other_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("sub-2", "sub-2"),
     ]
     assert [case.label for case in cases] == [None, drawn, None]
+
+
+def test_label_values_with_gaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for part in ("images", "labels"):
+        (tmp_path / "my_cohort" / part).mkdir(parents=True)
+    values = np.zeros((8, 8, 8), np.uint8)
+    values[2:4] = 255
+    for name in ("a", "b", "c"):
+        nib.save(nib.Nifti1Image(values.astype(np.int16), np.eye(4)), tmp_path / "my_cohort/images" / f"{name}.nii.gz")
+        nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "my_cohort/labels" / f"{name}.nii.gz")
+    with pytest.raises(InputError, match=r"label values 0, 255 found \(255 in .*labels/.*nii.gz\)"):
+        load_cohort("my_cohort")
+    exec(block("Label values with gaps", "python"))
+    assert load_cohort("my_cohort").classes == {0: "background", 1: "class 1"}
